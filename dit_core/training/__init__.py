@@ -1,1 +1,1 @@
-"""Set up by its writer."""
+"""Training: what moves only the transformer (and its text encoder), and what makes the autoencoder before it."""

@@ -1,1 +1,6 @@
-"""Set up by its writer."""
+"""The video diffusion transformer."""
+
+from .config import TransformerConfig
+from .model import Modulation, TextKeyValues, VideoDiT
+
+__all__ = ["Modulation", "TextKeyValues", "TransformerConfig", "VideoDiT"]

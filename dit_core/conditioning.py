@@ -1,0 +1,165 @@
+"""Text and timesteps combined for one model and one schedule: what does not change while a clip is denoised.
+
+`combine` works it out once; `Denoiser` holds it against the noisy latent at each step (design.md, decision 2).
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .diffusion.guidance import classifier_free
+from .diffusion.objectives import Objective
+from .errors import ShapeError, SoraDiTError
+from .transformer import Modulation, TextKeyValues, VideoDiT
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as a text encoder gives it: embeddings [B, M, D], mask [B, M] bool or None, pooled [B, P] or None."""
+
+    embeddings: Tensor | None
+    mask: Tensor | None = None
+    pooled: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PromptConditioning:
+    """One prompt, worked out for one model and schedule. Modulation row i belongs to noise level i; the last row is
+    timestep 0, the level of known frames."""
+
+    text: TextKeyValues
+    modulation: Modulation
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The value on a SORA_CONDITIONING wire."""
+
+    sigmas: Tensor  # [steps + 1] float32, descending
+    timesteps: Tensor  # the same levels in the network's units, and 0 as the last entry
+    positive: PromptConditioning
+    negative: PromptConditioning | None
+    model: weakref.ref = field(repr=False)
+
+    def check_model(self, model: VideoDiT) -> None:
+        """Raise `SoraDiTError` when this was worked out for other weights."""
+        if self.model() is not model:
+            raise SoraDiTError("Conditioning: it was worked out for another model; connect the same model to Timestep "
+                               "Conditioning and to Denoise.")
+
+
+@torch.no_grad()
+def combine(model: VideoDiT, objective: Objective, sigmas: Tensor, positive: Prompt,
+            negative: Prompt | None = None) -> Conditioning:
+    """All modulation vectors of a schedule in one batched product, all text keys and values, for one or two prompts.
+
+    sigmas [steps + 1] as on a SIGMAS wire. Raises `ShapeError` when the text does not fit the model.
+    """
+    parameter = next(model.parameters())
+    timesteps = objective.timestep(sigmas.to(torch.float32))
+    if sigmas[-1] > 0:  # a schedule that another sampler finishes still needs timestep 0 for known frames
+        timesteps = F.pad(timesteps, (0, 1))
+
+    def work_out(prompt: Prompt) -> PromptConditioning:
+        move = lambda x: None if x is None else x.to(parameter.device, parameter.dtype)  # noqa: E731
+        mask = None if prompt.mask is None or bool(prompt.mask.all()) else prompt.mask.to(parameter.device).bool()
+        pooled = move(prompt.pooled) if model.config.uses_pooled else None
+        if pooled is not None and pooled.shape[0] > 1:
+            raise ShapeError(f"Prompt: got a batch of {pooled.shape[0]} prompts; expected one.")
+        return PromptConditioning(model.prepare_text(move(prompt.embeddings), mask),
+                                  model.modulate(timesteps.to(parameter.device), pooled))
+
+    return Conditioning(sigmas.float().cpu(), timesteps.cpu(), work_out(positive),
+                        None if negative is None else work_out(negative), weakref.ref(model))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is given of a clip: its clean normalised latent [B, C, T, H, W], the mask [B, 1, T, H, W] (1 = generate,
+    0 = keep) and the noise that its kept parts get inside frames that are not wholly known."""
+
+    clean: Tensor
+    mask: Tensor
+    noise: Tensor
+
+    @property
+    def frames(self) -> Tensor:
+        """Bool [B, T]: frames that are kept as a whole; the model sees them clean, at timestep 0."""
+        return (self.mask <= 0).all(dim=-1).all(dim=-1).all(dim=1)
+
+
+class Denoiser:
+    """(x, index) -> x0, what a sampler calls: guidance in one batch, known parts held.
+
+    With guidance scale 1 or no negative prompt only the positive half runs.
+    """
+
+    def __init__(self, model: VideoDiT, objective: Objective, conditioning: Conditioning, guidance_scale: float,
+                 batch: int, known: Known | None = None) -> None:
+        conditioning.check_model(model)
+        self.model, self.objective, self.known, self.scale = model, objective, known, guidance_scale
+        self.sigmas = conditioning.sigmas.tolist()
+        prompts = [conditioning.positive]
+        if guidance_scale != 1.0:
+            if conditioning.negative is None:
+                raise SoraDiTError(f"Guidance scale: got {guidance_scale:g} without a negative prompt; connect a negative "
+                                   "prompt (an empty text will do) to Timestep Conditioning, or set the scale to 1.")
+            prompts.append(conditioning.negative)
+        self.halves = len(prompts)
+        self.rows = len(conditioning.timesteps)
+        self.text = join_texts([p.text.expand(batch) for p in prompts])
+        self.modulation = Modulation(torch.cat([p.modulation.blocks for p in prompts]),
+                                     torch.cat([p.modulation.final for p in prompts]))
+        still = torch.zeros(batch, 1, dtype=torch.bool) if known is None else self._still_patches(known)
+        self.still = still.to(self.modulation.final.device).repeat(self.halves, 1)  # [halves * B, t or 1]
+        self.offset = torch.arange(self.halves, device=self.still.device).repeat_interleave(batch)[:, None] * self.rows
+
+    def _still_patches(self, known: Known) -> Tensor:
+        # a temporal patch stands still only if all its frames do
+        frames = known.frames
+        step = self.model.config.patch[0]
+        still = F.pad(frames, (0, -frames.shape[1] % step), value=True).unflatten(1, (-1, step)).all(-1)
+        return still if bool(still.any()) else still[:, :1]
+
+    def __call__(self, x: Tensor, index: int) -> Tensor:
+        """x [B, C, T, H, W] at level sigmas[index] -> the estimated clean latent, same shape, float32."""
+        sigma = self.sigmas[index]
+        level: float | Tensor = sigma
+        if self.known is not None:
+            k = self.known
+            noisy = self.objective.add_noise(k.clean, k.noise, sigma)
+            kept = torch.where(k.frames[:, None, :, None, None], k.clean, noisy)
+            x = torch.lerp(kept, x, k.mask)
+            level = torch.where(k.frames, 0.0, sigma)  # [B, T]
+        network_in = self.objective.network_input(x, level).to(self.modulation.final.dtype)
+        rows = torch.where(self.still, self.rows - 1, index) + self.offset
+        out = self.model.denoise(network_in.repeat(self.halves, 1, 1, 1, 1), self.modulation.select(rows), self.text)
+        out = out[:, : x.shape[1]].float()  # a learned variance is not used
+        halves = out.chunk(self.halves)
+        prediction = classifier_free(halves[0], halves[-1] if self.halves > 1 else None, self.scale)
+        x0 = self.objective.denoised(x, prediction, level)
+        return x0 if self.known is None else torch.lerp(self.known.clean, x0, self.known.mask)
+
+
+def join_texts(texts: list[TextKeyValues]) -> TextKeyValues:
+    """Stack prompts into one batch; shorter ones are padded and masked."""
+    if len(texts) == 1 or not texts[0].pairs:
+        return texts[0]
+    lengths = [t.pairs[0][0].shape[1] for t in texts]
+    longest = max(lengths)
+
+    def pad(x: Tensor) -> Tensor:  # [B, M, heads, d]
+        return F.pad(x, (0, 0, 0, 0, 0, longest - x.shape[1]))
+
+    pairs = tuple((torch.cat([pad(k) for k, _ in layer]), torch.cat([pad(v) for _, v in layer]))
+                  for layer in zip(*(t.pairs for t in texts), strict=True))
+    if all(t.mask is None for t in texts) and min(lengths) == longest:
+        return TextKeyValues(pairs, None)
+    masks = [t.mask if t.mask is not None else k.new_ones(k.shape[:2], dtype=torch.bool)
+             for t in texts for k in (t.pairs[0][0],)]
+    return TextKeyValues(pairs, torch.cat([F.pad(m, (0, longest - m.shape[1])) for m in masks]))

@@ -1,0 +1,89 @@
+"""Denoising a latent: noise in, clean latent out, for every task (text, image or video to video, continuing, filling)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .autoencoder import LatentStatistics
+from .conditioning import Conditioning, Denoiser, Known
+from .diffusion.objectives import Objective, get_objective
+from .diffusion.samplers import Callback, sample
+from .errors import ShapeError, SoraDiTError
+from .transformer import TransformerConfig, VideoDiT
+
+
+def model_objective(config: TransformerConfig) -> Objective:
+    """The objective a model was trained with, with the noise schedule from its configuration."""
+    if config.objective == "flow":
+        return get_objective("flow", num_train_timesteps=config.timestep_scale)
+    keys = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end")
+    return get_objective(config.objective, **{k: config.training[k] for k in keys if k in config.training})
+
+
+def model_statistics(config: TransformerConfig) -> LatentStatistics | None:
+    """Mean and standard deviation of the latents the model was trained on; None = latents are used as they are."""
+    if config.latent_mean is None or config.latent_std is None:
+        return None
+    return LatentStatistics(config.latent_mean, config.latent_std)
+
+
+def noise_like(shape: torch.Size, seed: int, stream: int = 0) -> Tensor:
+    """Unit noise from a CPU generator, so that a seed means the same on every device; `stream` numbers further draws."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed((seed + stream * 0x9E3779B97F4A7C15) % 2**64))
+
+
+@torch.inference_mode()
+def denoise_latent(model: VideoDiT, conditioning: Conditioning, latent: Tensor, *, seed: int, guidance_scale: float = 1.0,
+                   sampler: str = "euler", noise_mask: Tensor | None = None, callback: Callback | None = None) -> Tensor:
+    """Run the sampler over the conditioning's schedule.
+
+    latent: raw latent [B, C, T, H, W]; zeros to make a clip from nothing. With a first noise level below the maximum its
+        content shows through (video to video).
+    noise_mask: [B or 1, 1, T, H, W] or broadcastable, 1 = generate, 0 = keep; kept parts come out as they went in.
+    callback: see `samplers.sample`; it may raise to cancel.
+    Returns the raw latent, float32, on the CPU. Raises `ShapeError`, or `SoraDiTError` when the model puts out NaN.
+    """
+    config = model.config
+    if latent.ndim != 5 or latent.shape[1] != config.in_channels:
+        raise ShapeError(f"Latent: got shape {list(latent.shape)}; this model works on [batch, {config.in_channels}, "
+                         "frames, height, width]. Make it with Empty Latent or Encode of the same model.")
+    device = next(model.parameters()).device
+    objective, statistics = model_objective(config), model_statistics(config)
+    clean = latent.to(device, torch.float32)
+    if statistics is not None and bool(clean.any()):  # all zeros means "nothing there", not a grey video
+        clean = statistics.normalise(clean)
+    noise = noise_like(latent.shape, seed).to(device)
+    known = None
+    if noise_mask is not None and bool((noise_mask < 1).any()):
+        known = Known(clean, expand_mask(noise_mask, latent.shape).to(device, torch.float32), noise)
+    first = float(conditioning.sigmas[0])
+    whole = first >= objective.sigma_max * (1 - 1e-5)
+    x = objective.initial(noise, first) if whole else objective.add_noise(clean, noise, first)
+    denoiser = Denoiser(model, objective, conditioning, guidance_scale, len(latent), known)
+    x = sample(sampler, denoiser, x, conditioning.sigmas, objective=objective, callback=callback,
+               noise_source=lambda like, index: noise_like(like.shape, seed, index + 1).to(like.device))
+    if not bool(torch.isfinite(x).all()):
+        raise SoraDiTError("Denoise: the model put out numbers that are not finite (NaN); expected a latent. Try dtype "
+                           "float32 in Load Model, another sampler, or a lower guidance scale.")
+    if statistics is not None:
+        x = statistics.denormalise(x)
+    if known is not None:  # exact, not just up to rounding of the scale and back
+        x = torch.where(known.mask <= 0, latent.to(device, torch.float32), x)
+    return x.cpu()
+
+
+def expand_mask(mask: Tensor, shape: torch.Size) -> Tensor:
+    """Bring a noise mask to [B, 1, T, H, W]: fewer axes are taken as ComfyUI does, sizes are resized to the nearest."""
+    if mask.ndim == 4:  # [B or T, 1, H, W]: one picture for every frame, or one for each
+        mask = mask.movedim(0, 2)[None] if mask.shape[0] == shape[2] and shape[0] == 1 else mask.unsqueeze(2)
+    elif mask.ndim in (2, 3):
+        mask = mask.reshape(-1, 1, 1, *mask.shape[-2:])
+    if mask.ndim != 5 or mask.shape[0] not in (1, shape[0]):
+        raise ShapeError(f"Noise mask: got shape {list(mask.shape)}; expected [{shape[0]}, 1, {shape[2]}, {shape[3]}, "
+                         f"{shape[4]}].")
+    mask = mask[:, :1].float()
+    if mask.shape[2:] != shape[2:]:
+        mask = F.interpolate(mask, size=tuple(shape[2:]), mode="nearest")
+    return mask.expand(shape[0], 1, *shape[2:])

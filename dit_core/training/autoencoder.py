@@ -1,0 +1,95 @@
+"""Training the autoencoder by maximum likelihood: reconstruction plus KL (arXiv:1312.6114)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+from .loop import LoopSettings, run_loop
+from .optim import MovingAverage, make_optimisers
+from .sky_data import SkySource
+from .state import TrainingState
+
+
+@dataclass(frozen=True)
+class AutoencoderTraining:
+    """Loss weights and optimiser; all losses are means over elements, pixels in -1..1."""
+
+    optimiser: str = "muon"
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    squared: float = 4.0  # weight of the squared error, beside the absolute error at weight 1
+    edges: float = 0.5  # weight of the absolute error of differences between neighbouring pixels and frames
+    kl: float = 2e-4  # weight of the KL per latent number
+    ema: float = 0.998
+    seed: int = 1
+
+
+def reconstruction_loss(got: Tensor, wanted: Tensor, settings: AutoencoderTraining) -> dict[str, Tensor]:
+    """Terms of the reconstruction loss for [B, 3, F, H, W]; edges keep stars, rain and horizons from being averaged."""
+    error = got - wanted
+    terms = {"absolute": error.abs().mean(), "squared": error.square().mean()}
+    edges = [error.diff(dim=axis).abs().mean() for axis in (2, 3, 4) if error.shape[axis] > 1]
+    terms["edges"] = sum(edges) / len(edges)
+    return terms
+
+
+def train_autoencoder(config: AutoencoderConfig, source: SkySource, folder: Path, loop: LoopSettings,
+                      training: AutoencoderTraining, device: torch.device,
+                      report: Callable[[dict], None] | None = None) -> tuple[CausalVideoAutoencoder, dict, bool]:
+    """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done."""
+    torch.manual_seed(training.seed)
+    model = CausalVideoAutoencoder(config).to(device)
+    optimisers = make_optimisers({"autoencoder": model}, training.optimiser, training.lr, training.weight_decay)
+    average = MovingAverage(model, training.ema)
+    settings = {"config": config.to_dict(), "source": asdict(source), "training": asdict(training), "batch": loop.batch}
+    state = TrainingState(folder, {"autoencoder": model}, {"autoencoder": average}, optimisers, settings)
+    state.load()
+    if device.type == "cuda":
+        model.encoder.compile()
+        model.decoder.compile()
+
+    def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        video = source.clips(step * loop.batch, loop.batch, device)
+        generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            got, posterior = model(video, generator)
+        terms = reconstruction_loss(got.float(), video, training)
+        terms["kl"] = posterior.kl()
+        loss = terms["absolute"] + training.squared * terms["squared"] + training.edges * terms["edges"] \
+            + training.kl * terms["kl"]
+        terms["psnr"] = -10 * torch.log10(terms["squared"].detach() / 4)
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    done = run_loop(state, step_function, loop, report)
+    average.swap()
+    model.eval()
+    mean, std = measure_latents(model, source, device)
+    model.config = replace(config, latent_mean=tuple(mean), latent_std=tuple(std))
+    return model, state.position, done
+
+
+@torch.no_grad()
+def measure_latents(model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 256,
+                    batch: int = 16) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each latent channel over rendered clips."""
+    latents = torch.cat([model.encode(source.clips(10**7 + i, batch, device)).mean.float().cpu()
+                         for i in range(0, clips, batch)])
+    return (latents.mean(dim=(0, 2, 3, 4)).tolist(), latents.std(dim=(0, 2, 3, 4)).tolist())
+
+
+@torch.no_grad()
+def reconstruction_psnr(model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 64,
+                        batch: int = 8) -> float:
+    """Mean over clips of the peak signal-to-noise ratio in dB, posterior mean, output clipped to -1..1."""
+    values = []
+    for start in range(0, clips, batch):
+        video = source.clips(start, batch, device)
+        got = model.decode(model.encode(video).mean).clamp(-1, 1)
+        values.append(-10 * torch.log10((got - video).square().mean(dim=(1, 2, 3, 4)) / 4))
+    return torch.cat(values).mean().item()

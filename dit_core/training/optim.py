@@ -1,0 +1,138 @@
+"""Optimisers, learning-rate schedule and the moving average of weights."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Replace each matrix of a batch [N, rows, columns] by (nearly) its nearest orthogonal one.
+
+    Newton-Schulz iteration with Muon's quintic coefficients (Jordan et al. 2024): singular values end up near 1.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalised, for the weight matrices inside a network (Jordan et al. 2024).
+
+    Matrices of one shape are updated as a batch. A group may name `split`, the number of equal matrices stacked in
+    its parameters along the rows (a fused q, k, v has 3). Convolutions count as [out, everything else].
+    The update is scaled by 0.2 * sqrt(max(rows, columns)), so that learning rates of AdamW carry over (Moonlight,
+    arXiv:2502.16982).
+    """
+
+    def __init__(self, params: Iterable, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, split=1))
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        """One update from the gradients."""
+        for group in self.param_groups:
+            by_shape: dict[tuple, list[Tensor]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    by_shape[p.shape].append(p)
+            for shape, params in by_shape.items():
+                self._step_shape(group, shape, params)
+
+    def _step_shape(self, group: dict, shape: tuple, params: list[Tensor]) -> None:
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        grads, buffers = [p.grad for p in params], [self.state[p]["momentum"] for p in params]
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        nesterov = torch.stack(torch._foreach_lerp(grads, buffers, group["momentum"]))
+        rows, columns = shape[0] // group["split"], math.prod(shape[1:])
+        update = orthogonalise(nesterov.reshape(-1, rows, columns)).reshape(len(params), *shape)
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        scale = 0.2 * math.sqrt(max(rows, columns))
+        torch._foreach_add_(params, list(update.unbind(0)), alpha=-group["lr"] * scale)
+
+
+def make_optimisers(modules: dict[str, nn.Module], kind: str, lr: float, weight_decay: float) -> list:
+    """AdamW for everything (`adamw`), or Muon for inner matrices and AdamW for the rest (`muon`).
+
+    Inner matrices are weights with two axes or more, except embeddings, first and last projections and modulation,
+    whose rows are not interchangeable features.
+    """
+    outer = ("patch_in", "final", "modulation", "timestep", "pooled", "shared", "embed", "table", "relative_attention",
+             "conv_in", "conv_out", "door", "exit")
+    inner: dict[int, list] = defaultdict(list)
+    rest: dict[bool, list] = defaultdict(list)
+    for module in modules.values():
+        for name, p in module.named_parameters():
+            if not p.requires_grad:
+                continue
+            if kind == "muon" and p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 8 and not any(o in name for o in outer):
+                inner[3 if ".qkv." in name else 2 if ".kv." in name else 1].append(p)
+            else:
+                rest[p.ndim >= 2].append(p)
+    optimisers: list = [torch.optim.AdamW(
+        [dict(params=ps, weight_decay=weight_decay if decay else 0.0) for decay, ps in rest.items()],
+        lr=lr, betas=(0.9, 0.98), eps=1e-8, fused=any(p.is_cuda for ps in rest.values() for p in ps))]
+    if inner:
+        optimisers.append(Muon([dict(params=ps, split=split) for split, ps in inner.items()], lr=lr,
+                               weight_decay=weight_decay))
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["peak_lr"] = lr
+    return optimisers
+
+
+def learning_rate(step: int, total: int, warmup: int, decay: float, floor: float = 0.02) -> float:
+    """Factor on the peak rate: linear warm-up, constant, then `1 - sqrt` decay over the last share `decay`.
+
+    Warm-up, stable, decay (arXiv:2405.18392): a stopped run can go on without knowing its end in advance.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    start = total * (1 - decay)
+    if step < start:
+        return 1.0
+    return max(floor, 1 - math.sqrt(min(1.0, (step - start) / max(1.0, total - start))))
+
+
+def set_learning_rate(optimisers: list, factor: float) -> None:
+    """Set every group to `factor` times its peak rate."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+
+
+class MovingAverage:
+    """Exponential moving average of a module's parameters (EMA), kept in float32 beside it."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.live = dict(module.named_parameters())
+        self.values = {name: p.detach().clone() for name, p in self.live.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the present weights; early steps count more, so that the start is forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self.live.values()], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange averaged and present weights; call again to undo."""
+        for name, p in self.live.items():
+            now = p.detach().clone()
+            p.copy_(self.values[name])
+            self.values[name].copy_(now)

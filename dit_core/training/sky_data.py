@@ -1,0 +1,86 @@
+"""The synthetic skies as training data: endless clips for the autoencoder, a cache of latents for the transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..autoencoder import CausalVideoAutoencoder
+from ..skies import caption, render, sample_scene
+from ..text import TextEncoder
+
+
+@dataclass(frozen=True)
+class SkySource:
+    """Clips number 0, 1, 2, ... of an endless, seeded set."""
+
+    seed: int
+    frames: int = 17
+    height: int = 128
+    width: int = 128
+    fps: float = 8.0
+    split: str = "train"
+
+    def clips(self, start: int, count: int, device: torch.device | str) -> Tensor:
+        """Clips start .. start + count - 1 as [count, 3, F, H, W] in -1..1, float32."""
+        scenes = [sample_scene(self.seed, i, self.split) for i in range(start, start + count)]
+        video = render(scenes, self.frames, self.height, self.width, self.fps, device)
+        return video.permute(0, 4, 1, 2, 3).contiguous() * 2 - 1
+
+    def captions(self, index: int, count: int) -> list[str]:
+        """`count` wordings of clip `index`."""
+        scene = sample_scene(self.seed, index, self.split)
+        return [caption(scene, seed=index * 16 + k) for k in range(count)]
+
+
+@dataclass
+class LatentCache:
+    """Encoded clips and tokenised captions, on the training device.
+
+    latents [N, C, T, h, w] normalised, half precision; tokens [N, wordings, L] int16, 0 = padding.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def save(self, path: Path) -> None:
+        """Write to one safetensors file."""
+        save_file({"latents": self.latents.cpu(), "tokens": self.tokens.cpu()}, path)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str) -> LatentCache:
+        """Read back what `save` wrote."""
+        tensors = load_file(path)
+        return cls(tensors["latents"].to(device), tensors["tokens"].to(device))
+
+
+@torch.no_grad()
+def build_cache(source: SkySource, autoencoder: CausalVideoAutoencoder, text: TextEncoder, count: int,
+                device: torch.device, batch: int = 64, wordings: int = 4,
+                report: Callable[[dict], None] | None = None) -> LatentCache:
+    """Render, encode (posterior mean, normalised by the autoencoder's statistics) and tokenise `count` clips."""
+    latents = None
+    tokens = torch.zeros(count, wordings, text.max_length, dtype=torch.int16)
+    statistics = autoencoder.statistics
+    for start in range(0, count, batch):
+        n = min(batch, count - start)
+        video = source.clips(start, n, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            mean = autoencoder.encode(video).mean
+        mean = statistics.normalise(mean.float())
+        if latents is None:
+            latents = torch.empty(count, *mean.shape[1:], dtype=torch.float16, device=device)
+        latents[start:start + n] = mean.half()
+        ids, _ = text.tokenize([c for i in range(start, start + n) for c in source.captions(i, wordings)])
+        tokens[start:start + n, :, : ids.shape[1]] = ids.view(n, wordings, -1).short()
+        if report and (start // batch) % 50 == 0:
+            report({"cached": start + n, "of": count})
+    return LatentCache(latents, tokens.to(device))

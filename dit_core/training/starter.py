@@ -1,0 +1,163 @@
+"""The recipe of the starter model, and the command that trains it:
+
+    python -m sora_dit.dit_core.training.starter autoencoder --state DIR --minutes 120
+    python -m sora_dit.dit_core.training.starter transformer --state DIR --minutes 120
+    python -m sora_dit.dit_core.training.starter export --state DIR --output models/starter/sora-dit-starter.safetensors
+
+Each may be stopped (Ctrl-C) and called again: it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+from ..checkpoint import load_bundle, save_bundle
+from ..text import TextEncoder
+from ..transformer import TransformerConfig, VideoDiT
+from .autoencoder import AutoencoderTraining, reconstruction_psnr, train_autoencoder
+from .loop import LoopSettings
+from .sky_data import LatentCache, SkySource, build_cache
+from .transformer import TransformerTraining, train_transformer
+
+AUTOENCODER = AutoencoderConfig(encoder_channels=(32, 64, 128), decoder_channels=(64, 96, 128), encoder_blocks=1,
+                                decoder_blocks=2, kl=AutoencoderTraining.kl)
+TEXT = {"family": "t5", "tokenizer": "byt5", "max_length": 192,
+        "config": dict(vocab_size=384, d_model=256, d_kv=32, num_heads=8, d_ff=640, num_layers=4, dropout_rate=0.0,
+                       feed_forward_proj="gated-gelu", relative_attention_num_buckets=32)}
+TRANSFORMER = TransformerConfig(width=384, depth=9, heads=6, ff_width=1344, patch=(1, 2, 2), text="both", text_width=256,
+                                text_projection=False, modulation="shared", qk_norm="head", cross_norm=True,
+                                rope_theta=100.0, objective="flow")
+AUTOENCODER_SOURCE = SkySource(seed=11)
+TRANSFORMER_SOURCE = SkySource(seed=22)
+HELD_OUT_SOURCE = SkySource(seed=33, split="heldout")
+
+
+def commit() -> str:
+    """The commit of the code that trains, for the provenance."""
+    try:
+        return subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
+                              check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def print_line(line: dict) -> None:
+    """One JSON object a line on standard output."""
+    print(json.dumps(line), flush=True)
+
+
+def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
+    """Train the autoencoder and write it as a bundle of its own."""
+    loop = LoopSettings(steps=args.steps, minutes=args.minutes, batch=args.batch or 16, warmup=100)
+    training = AutoencoderTraining(optimiser=args.optimiser, lr=args.lr or AutoencoderTraining.lr)
+    source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames)
+    model, position, done = train_autoencoder(AUTOENCODER, source, args.state / "autoencoder", loop, training, device,
+                                              print_line)
+    held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames)
+    psnr = reconstruction_psnr(model, held_out, device)
+    provenance = {"autoencoder": {"made": time.strftime("%Y-%m-%d"), "commit": commit(), "source": asdict(source),
+                                  "training": asdict(training), "batch": loop.batch, **position, "finished": done,
+                                  "psnr_held_out": round(psnr, 2), "device": device_name(device)}}
+    print_line({"psnr_held_out": psnr, "done": done, **position})
+    save_bundle(args.state / "autoencoder.safetensors", {"autoencoder": (model.config.to_dict(), model.state_dict())},
+                provenance, dtype=torch.float32)
+
+
+def load_autoencoder(args: argparse.Namespace, device: torch.device) -> tuple[CausalVideoAutoencoder, dict]:
+    """The trained autoencoder and its provenance."""
+    bundle = load_bundle(args.autoencoder or args.state / "autoencoder.safetensors")
+    return bundle.autoencoder.to(device).eval(), bundle.header.provenance
+
+
+def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
+    """Encode clips once, train transformer and text encoder on them, write all three as one bundle."""
+    autoencoder, provenance = load_autoencoder(args, device)
+    source = replace(TRANSFORMER_SOURCE, height=args.size, width=args.size, frames=args.frames)
+    statistics = autoencoder.config
+    config = replace(TRANSFORMER, patch=tuple(args.patch), latent_mean=statistics.latent_mean,
+                     latent_std=statistics.latent_std,
+                     training={"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps,
+                               "shift": 1.0})
+    torch.manual_seed(args.seed)
+    model = VideoDiT(config).to(device)
+    text = TextEncoder.from_config(TEXT).to(device)
+    if args.start:
+        start = load_bundle(args.start)
+        model.load_state_dict(start.transformer.state_dict())
+        text.module.load_state_dict(start.text_encoder.module.state_dict())
+    cache = cached_latents(args, source, autoencoder, text, device)
+    loop = LoopSettings(steps=args.steps, minutes=args.minutes, batch=args.batch or 256, warmup=300, decay=args.decay)
+    training = TransformerTraining(optimiser=args.optimiser, lr=args.lr or TransformerTraining.lr, seed=args.seed)
+    position, done = train_transformer(model, text, cache, args.state / "transformer", loop, training, device, print_line)
+    provenance["transformer"] = {"made": time.strftime("%Y-%m-%d"), "commit": commit(), "source": asdict(source),
+                                 "clips": len(cache), "training": asdict(training), "batch": loop.batch, **position,
+                                 "finished": done, "device": device_name(device),
+                                 "started_from": str(args.start or "random weights")}
+    components = {"transformer": (config.to_dict(), model.state_dict()),
+                  "text_encoder": (text.config_dict(), text.module.state_dict()),
+                  "autoencoder": (autoencoder.config.to_dict(), autoencoder.state_dict())}
+    save_bundle(args.state / "starter.safetensors", components, provenance, dtype=torch.float16)
+    print_line({"written": str(args.state / "starter.safetensors"), "done": done, **position})
+
+
+def cached_latents(args: argparse.Namespace, source: SkySource, autoencoder: CausalVideoAutoencoder, text: TextEncoder,
+                   device: torch.device) -> LatentCache:
+    """The latent cache of this state folder; made and kept there if it is not yet."""
+    path = args.state / f"latents_{args.size}_{args.frames}_{args.clips}.safetensors"
+    if path.exists():
+        return LatentCache.load(path, device)
+    if device.type == "cuda":
+        autoencoder.encoder.compile()
+    cache = build_cache(source, autoencoder, text, args.clips, device, report=print_line)
+    if args.keep_cache:
+        cache.save(path)
+    return cache
+
+
+def device_name(device: torch.device) -> str:
+    """What the training ran on, for the provenance."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("autoencoder", "transformer"))
+    parser.add_argument("--state", type=Path, required=True, help="folder that holds the state; not in the checkout")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--minutes", type=float, default=0.0, help="stop, resumably, after this long")
+    parser.add_argument("--steps", type=int, default=0, help="0 = as many as fit into --minutes")
+    parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--lr", type=float, default=0.0)
+    parser.add_argument("--decay", type=float, default=0.3, help="last share of the steps over which the rate falls")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--patch", type=int, nargs=3, default=(1, 2, 2))
+    parser.add_argument("--clips", type=int, default=20_000, help="clips in the latent cache")
+    parser.add_argument("--keep-cache", action="store_true")
+    parser.add_argument("--autoencoder", type=Path, help="bundle with the trained autoencoder")
+    parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(argv)
+    if not args.steps and not args.minutes:
+        parser.error("give --steps or --minutes")
+    args.state.mkdir(parents=True, exist_ok=True)
+    device = torch.device(args.device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    {"autoencoder": run_autoencoder, "transformer": run_transformer}[args.stage](args, device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The one configuration of the one transformer."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "modulation": ("per_block", "shared"),
+    "text": ("pooled", "cross", "both"),
+    "timestep_encoding": ("sinusoidal", "binary"),
+    "objective": ("flow", "epsilon", "v"),
+    "feed_forward": ("gelu", "swiglu", "relu"),
+    "qk_norm": ("none", "head", "width"),
+}
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Architecture and objective of a `VideoDiT`; stored in a checkpoint's metadata.
+
+    Raises `ConfigError` for a value that this code does not implement; nothing is guessed.
+    """
+
+    width: int  # D, size of a token
+    depth: int  # number of blocks
+    heads: int  # attention heads; width / heads is the head size
+    ff_width: int  # hidden size of the feed-forward
+    in_channels: int = 16  # latent channels C
+    out_channels: int | None = None  # channels predicted; None = in_channels
+    patch: tuple[int, int, int] = (1, 2, 2)  # latent frames, rows, columns in one token
+    feed_forward: str = "gelu"  # gelu (tanh form) | swiglu | relu
+    modulation: str = "shared"  # per_block: adaLN-Zero of DiT | shared: one projection plus a table, PixArt / Wan
+    text: str = "both"  # pooled: text joins the timestep vector | cross: text attention | both
+    text_width: int = 256  # size of a text embedding
+    pooled_width: int | None = None  # size of the pooled text vector; None = text_width
+    text_projection: bool = True  # two-layer projection of the text to `width` before text attention
+    timestep_encoding: str = "sinusoidal"  # sinusoidal (DDPM) | binary (fixed-point bits)
+    timestep_width: int = 256  # size of the sinusoidal encoding
+    timestep_scale: float = 1000.0  # timesteps run from 0 to this
+    objective: str = "flow"  # flow: velocity | epsilon: noise | v: v-prediction
+    qk_norm: str = "head"  # RMS norm of queries and keys: none | head: over one head | width: over all heads (Wan)
+    cross_norm: bool = True  # an affine layer norm before text attention (Wan)
+    rope_theta: float = 10000.0  # base of the rotary frequencies
+    norm_eps: float = 1e-6
+    latent_mean: tuple[float, ...] | None = None  # latent statistics per channel; None = latents are used as they are
+    latent_std: tuple[float, ...] | None = None
+    training: dict[str, Any] = field(default_factory=dict)  # what the weights were trained with: shift, size, fps, ...
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigError(f"Transformer config: {name} is {value!r}; expected one of {', '.join(allowed)}.")
+        for name in ("width", "depth", "heads", "ff_width", "in_channels", "text_width", "timestep_width"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"Transformer config: {name} is {value!r}; expected a whole number of at least 1.")
+        object.__setattr__(self, "patch", tuple(self.patch))
+        if len(self.patch) != 3 or any(not isinstance(p, int) or p < 1 for p in self.patch):
+            raise ConfigError(f"Transformer config: patch is {self.patch!r}; expected three whole numbers of at least 1.")
+        if self.width % self.heads or self.head_width % 2 or self.head_width < 6:
+            raise ConfigError(
+                f"Transformer config: width {self.width} over {self.heads} heads gives heads of "
+                f"{self.width / self.heads:g}; expected an even whole number of at least 6 for 3-D rotary positions."
+            )
+        for name in ("latent_mean", "latent_std"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(float(v) for v in value))
+                if len(value) != self.in_channels:
+                    raise ConfigError(f"Transformer config: {name} has {len(value)} values; expected one for each of "
+                                      f"the {self.in_channels} latent channels.")
+
+    @property
+    def head_width(self) -> int:
+        """Size of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def predicted_channels(self) -> int:
+        """Channels the network puts out."""
+        return self.out_channels or self.in_channels
+
+    @property
+    def uses_cross(self) -> bool:
+        """Whether blocks have text attention."""
+        return self.text in ("cross", "both")
+
+    @property
+    def uses_pooled(self) -> bool:
+        """Whether the pooled text vector joins the modulation."""
+        return self.text in ("pooled", "both")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dict that `from_dict` takes back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TransformerConfig:
+        """Build from a dict; an unknown key raises `ConfigError`, because ignoring it would change the model."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"Transformer config: unknown key {', '.join(unknown)}; this version knows "
+                              f"{', '.join(sorted(known))}.")
+        missing = [n for n in ("width", "depth", "heads", "ff_width") if n not in values]
+        if missing:
+            raise ConfigError(f"Transformer config: {', '.join(missing)} missing.")
+        return cls(**values)
