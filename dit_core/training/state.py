@@ -42,7 +42,7 @@ class TrainingState:
             tensors |= {f"average.{name}.{k}": v for k, v in average.values.items()}
         for i, optimiser in enumerate(self.optimisers):
             tensors |= {f"optimiser.{i}.{k}": v for k, v in _optimiser_tensors(optimiser).items()}
-        tensors = {k: v.detach().to("cpu").contiguous() for k, v in tensors.items()}
+        tensors = _on_cpu(tensors)
         metadata = {"position": json.dumps(self.position), "settings": json.dumps(self.settings)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
@@ -85,6 +85,18 @@ class TrainingState:
         if differ:
             raise CheckpointError(f"Training state {self.path}: belongs to another training ({'; '.join(differ)}). "
                                   "Use the same settings, or another folder.")
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU; a tensor that goes by two names (tied weights) is copied twice, as the format asks."""
+    seen: set[int] = set()
+    out = {}
+    for name, tensor in tensors.items():
+        alias = tensor.data_ptr() in seen
+        seen.add(tensor.data_ptr())
+        tensor = tensor.detach().to("cpu").contiguous()
+        out[name] = tensor.clone() if alias else tensor
+    return out
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
