@@ -1,1 +1,8 @@
-"""Set up by its writer."""
+"""The causal video autoencoder: video to latent and back, whole or chunk by chunk."""
+
+from .config import AutoencoderConfig
+from .latent import LatentStatistics, Posterior
+from .model import CausalVideoAutoencoder
+from .stream import Stream
+
+__all__ = ["AutoencoderConfig", "CausalVideoAutoencoder", "LatentStatistics", "Posterior", "Stream"]

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder, LatentStatistics
 from .loop import LoopSettings, run_loop
 from .optim import MovingAverage, make_optimisers
 from .sky_data import SkySource
-from .state import TrainingState
+from .state import TrainingState, state_path
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class AutoencoderTraining:
     """Loss weights and optimiser; all losses are means over elements, pixels in -1..1."""
 
     optimiser: str = "muon"
-    lr: float = 2e-3
+    lr: float = 5e-4
+    sizes: tuple[int, ...] = (64, 64, 64, 96)  # height and width of the clips, step by step in turn
     weight_decay: float = 0.01
     squared: float = 4.0  # weight of the squared error, beside the absolute error at weight 1
     edges: float = 0.5  # weight of the absolute error of differences between neighbouring pixels and frames
@@ -45,17 +46,25 @@ def train_autoencoder(config: AutoencoderConfig, source: SkySource, folder: Path
     """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done."""
     torch.manual_seed(training.seed)
     model = CausalVideoAutoencoder(config).to(device)
+    if model.linear is not None and not state_path(folder).exists():
+        sized = [replace(source, height=size, width=size) for size in (64, 96, 128)]
+        model.linear.fit(sized[i % 3].clips(i * 32, 32, device) for i in range(24))
+    if model.encoder is None:  # already the best of its kind; only the decoder learns
+        model.linear.requires_grad_(False)
     optimisers = make_optimisers({"autoencoder": model}, training.optimiser, training.lr, training.weight_decay)
     average = MovingAverage(model, training.ema)
     settings = {"config": config.to_dict(), "source": asdict(source), "training": asdict(training), "batch": loop.batch}
     state = TrainingState(folder, {"autoencoder": model}, {"autoencoder": average}, optimisers, settings)
     state.load()
     if device.type == "cuda":
-        model.encoder.compile()
-        model.decoder.compile()
+        for part in (model.encoder, model.decoder):
+            if part is not None:
+                part.compile()
 
     def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        video = source.clips(step * loop.batch, loop.batch, device)
+        size = training.sizes[step % len(training.sizes)]
+        count = max(1, loop.batch * min(training.sizes) ** 2 // size**2)  # a step costs about the same at every size
+        video = replace(source, height=size, width=size).clips(step * loop.batch, count, device)
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             got, posterior = model(video, generator)
@@ -69,18 +78,17 @@ def train_autoencoder(config: AutoencoderConfig, source: SkySource, folder: Path
     done = run_loop(state, step_function, loop, report)
     average.swap()
     model.eval()
-    mean, std = measure_latents(model, source, device)
-    model.config = replace(config, latent_mean=tuple(mean), latent_std=tuple(std))
+    statistics = measure_latents(model, source, device)
+    model.config = replace(config, latent_mean=statistics.mean, latent_std=statistics.std)
     return model, state.position, done
 
 
 @torch.no_grad()
 def measure_latents(model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 256,
-                    batch: int = 16) -> tuple[list[float], list[float]]:
+                    batch: int = 16) -> LatentStatistics:
     """Mean and standard deviation of each latent channel over rendered clips."""
-    latents = torch.cat([model.encode(source.clips(10**7 + i, batch, device)).mean.float().cpu()
-                         for i in range(0, clips, batch)])
-    return (latents.mean(dim=(0, 2, 3, 4)).tolist(), latents.std(dim=(0, 2, 3, 4)).tolist())
+    return LatentStatistics.measure(model.encode(source.clips(10**7 + i, batch, device)).mean.float()
+                                    for i in range(0, clips, batch))
 
 
 @torch.no_grad()

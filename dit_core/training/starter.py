@@ -28,12 +28,14 @@ from .loop import LoopSettings
 from .sky_data import LatentCache, SkySource, build_cache
 from .transformer import TransformerTraining, train_transformer
 
-AUTOENCODER = AutoencoderConfig(encoder_channels=(32, 64, 128), decoder_channels=(64, 96, 128), encoder_blocks=1,
-                                decoder_blocks=2, kl=AutoencoderTraining.kl)
+AUTOENCODER = AutoencoderConfig(patch=4, encoder_channels=(48, 64, 96), decoder_channels=(64, 96, 128), encoder_blocks=1,
+                                decoder_blocks=2, spatial_downsample=(True, False), linear="encoder",
+                                kl=AutoencoderTraining.kl)
 TEXT = {"family": "t5", "tokenizer": "byt5", "max_length": 192,
-        "config": dict(vocab_size=384, d_model=256, d_kv=32, num_heads=8, d_ff=640, num_layers=4, dropout_rate=0.0,
+        "config": dict(vocab_size=384, d_model=192, d_kv=32, num_heads=6, d_ff=384, num_layers=3, dropout_rate=0.0,
                        feed_forward_proj="gated-gelu", relative_attention_num_buckets=32)}
-TRANSFORMER = TransformerConfig(width=384, depth=9, heads=6, ff_width=1344, patch=(1, 2, 2), text="both", text_width=256,
+# one token per latent cell: with coarse tokens the picture falls apart at their borders until very late in training
+TRANSFORMER = TransformerConfig(width=256, depth=6, heads=4, ff_width=1024, patch=(1, 1, 1), text="both", text_width=192,
                                 text_projection=False, modulation="shared", qk_norm="head", cross_norm=True,
                                 rope_theta=100.0, objective="flow")
 AUTOENCODER_SOURCE = SkySource(seed=11)
@@ -57,7 +59,8 @@ def print_line(line: dict) -> None:
 
 def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     """Train the autoencoder and write it as a bundle of its own."""
-    loop = LoopSettings(steps=args.steps, minutes=args.minutes, batch=args.batch or 16, warmup=100)
+    loop = LoopSettings(steps=args.steps, minutes=args.minutes, batch=args.batch or 8, warmup=50, decay=args.decay,
+                        log_every=20)
     training = AutoencoderTraining(optimiser=args.optimiser, lr=args.lr or AutoencoderTraining.lr)
     source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames)
     model, position, done = train_autoencoder(AUTOENCODER, source, args.state / "autoencoder", loop, training, device,
@@ -83,7 +86,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     autoencoder, provenance = load_autoencoder(args, device)
     source = replace(TRANSFORMER_SOURCE, height=args.size, width=args.size, frames=args.frames)
     statistics = autoencoder.config
-    config = replace(TRANSFORMER, patch=tuple(args.patch), latent_mean=statistics.latent_mean,
+    config = replace(TRANSFORMER, latent_mean=statistics.latent_mean,
                      latent_std=statistics.latent_std,
                      training={"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps,
                                "shift": 1.0})
@@ -95,7 +98,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
         model.load_state_dict(start.transformer.state_dict())
         text.module.load_state_dict(start.text_encoder.module.state_dict())
     cache = cached_latents(args, source, autoencoder, text, device)
-    loop = LoopSettings(steps=args.steps, minutes=args.minutes, batch=args.batch or 256, warmup=300, decay=args.decay)
+    loop = LoopSettings(steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=300, decay=args.decay)
     training = TransformerTraining(optimiser=args.optimiser, lr=args.lr or TransformerTraining.lr, seed=args.seed)
     position, done = train_transformer(model, text, cache, args.state / "transformer", loop, training, device, print_line)
     provenance["transformer"] = {"made": time.strftime("%Y-%m-%d"), "commit": commit(), "source": asdict(source),
@@ -116,7 +119,8 @@ def cached_latents(args: argparse.Namespace, source: SkySource, autoencoder: Cau
     if path.exists():
         return LatentCache.load(path, device)
     if device.type == "cuda":
-        autoencoder.encoder.compile()
+        if autoencoder.encoder is not None:
+            autoencoder.encoder.compile()
     cache = build_cache(source, autoencoder, text, args.clips, device, report=print_line)
     if args.keep_cache:
         cache.save(path)
@@ -140,10 +144,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--lr", type=float, default=0.0)
     parser.add_argument("--decay", type=float, default=0.3, help="last share of the steps over which the rate falls")
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--frames", type=int, default=17)
-    parser.add_argument("--patch", type=int, nargs=3, default=(1, 2, 2))
-    parser.add_argument("--clips", type=int, default=20_000, help="clips in the latent cache")
+    parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
     parser.add_argument("--keep-cache", action="store_true")
     parser.add_argument("--autoencoder", type=Path, help="bundle with the trained autoencoder")
     parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")

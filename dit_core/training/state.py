@@ -21,6 +21,11 @@ def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
 
 
+def state_path(folder: str | Path) -> Path:
+    """Where a training that works in `folder` keeps its state."""
+    return Path(folder) / "state.safetensors"
+
+
 class TrainingState:
     """Names everything that changes during a training: modules, their averages, optimisers and a JSON dict `position`.
 
@@ -29,7 +34,7 @@ class TrainingState:
 
     def __init__(self, folder: str | Path, modules: dict[str, nn.Module], averages: dict[str, MovingAverage],
                  optimisers: list[torch.optim.Optimizer], settings: dict[str, Any]) -> None:
-        self.path = Path(folder) / "state.safetensors"
+        self.path = state_path(folder)
         self.modules, self.averages, self.optimisers, self.settings = modules, averages, optimisers, settings
         self.position: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0}
 
