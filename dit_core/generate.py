@@ -77,7 +77,7 @@ def denoise_latent(model: VideoDiT, conditioning: Conditioning, latent: Tensor, 
 def expand_mask(mask: Tensor, shape: torch.Size) -> Tensor:
     """Bring a noise mask to [B, 1, T, H, W]: fewer axes are taken as ComfyUI does, sizes are resized to the nearest."""
     if mask.ndim == 4:  # [B or T, 1, H, W]: one picture for every frame, or one for each
-        mask = mask.movedim(0, 2)[None] if mask.shape[0] == shape[2] and shape[0] == 1 else mask.unsqueeze(2)
+        mask = mask.transpose(0, 1)[None] if mask.shape[0] == shape[2] and shape[0] == 1 else mask.unsqueeze(2)
     elif mask.ndim in (2, 3):
         mask = mask.reshape(-1, 1, 1, *mask.shape[-2:])
     if mask.ndim != 5 or mask.shape[0] not in (1, shape[0]):

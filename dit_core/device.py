@@ -1,0 +1,82 @@
+"""Where to compute and in which number type: `auto` is right, and every choice is checked before weights load."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import ConfigError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_device(choice: str | torch.device = "auto") -> torch.device:
+    """Return the device that `choice` means on this machine.
+
+    Args:
+        choice: "auto" (the first CUDA device, else Apple's GPU, else the CPU), "cpu", "cuda", "cuda:N" or "mps";
+            a `torch.device` is checked in the same way when it is one of these, and taken as it is otherwise.
+
+    Raises:
+        ConfigError: no such name, or this machine does not have it.
+    """
+    if isinstance(choice, torch.device) and choice.type not in DEVICES:
+        return choice
+    name = str(choice).strip().lower()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICES or (colon and not (number.isdecimal() and number.isascii())):
+        raise ConfigError(f"The device is {str(choice)!r}; expected auto, cpu, cuda, cuda:1 (a number) or mps.")
+    if kind == "cuda":
+        return _cuda(name, int(number or 0), bool(colon))
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("The device is 'mps', but this machine has no Apple GPU that PyTorch can use; expected auto.")
+    if int(number or 0) != 0:
+        raise ConfigError(f"The device is {name!r}; there is only one, called {kind}.")
+    return torch.device(kind)
+
+
+def _cuda(name: str, index: int, explicit: bool) -> torch.device:
+    if not torch.cuda.is_available():
+        why = "PyTorch was installed without it" if torch.version.cuda is None else "no usable GPU was found"
+        raise ConfigError(f"The device is {name!r}, but CUDA cannot be used here: {why}; expected auto or cpu.")
+    count = torch.cuda.device_count()
+    if index >= count:
+        have = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise ConfigError(f"The device is {name!r}; this machine has {have}.")
+    return torch.device("cuda", index) if explicit else torch.device("cuda")
+
+
+def resolve_dtype(choice: str | torch.dtype = "auto", device: str | torch.device = "cpu") -> torch.dtype:
+    """Return the number type that `choice` means on `device`.
+
+    Args:
+        choice: "auto", "float32", "bfloat16" or "float16". "auto" is float32 on a CPU (bfloat16 is emulated, hence
+            slower, on most), bfloat16 on a GPU that has it in hardware, float16 on one that has not. The type a
+            file is stored in plays no part.
+        device: as `resolve_device` returns it.
+
+    Raises:
+        ConfigError: no such type.
+    """
+    name = str(choice).removeprefix("torch.").strip().lower()
+    if name != "auto":
+        if name not in DTYPES:
+            raise ConfigError(f"The number type is {str(choice)!r}; expected auto, {', '.join(DTYPES)}.")
+        return DTYPES[name]
+    device = torch.device(device)
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if _has_bfloat16(device) else torch.float16
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        # NVIDIA has it since compute capability 8.0; `is_bf16_supported` also says yes where it is emulated.
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        one = torch.ones(2, 2, dtype=torch.bfloat16, device=device)
+        return bool((one @ one).float().sum().item() == 8.0)
+    except (RuntimeError, TypeError, NotImplementedError):
+        return False

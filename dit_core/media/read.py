@@ -1,0 +1,255 @@
+"""Reading a video: pictures as sRGB floats, sound, exact frame rate, and the texts stored in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import MediaError
+from .animation import is_animation, read_animation, read_animation_metadata
+from .audio import read_sound
+from .probe import common_rate, exact_fps, in_words
+
+# SWS_BICUBIC | FULL_CHR_H_INT | FULL_CHR_H_INP | ACCURATE_RND: without these, swscale repeats each chroma sample 2x2.
+_SCALING = 4 | 0x2000 | 0x4000 | 0x40000
+# AVColorSpace -> PyAV's name of the matrix (ITU-T H.273, table 4).
+_MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
+_HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """A clip in memory.
+
+    Attributes:
+        frames: `[F, H, W, 3]` float32, sRGB, 0..1.
+        fps: frames per second of `frames`.
+        audio: `{"waveform": [1, C, S], "sample_rate": Hz}` as long as the frames, or None.
+        notes: remarks for the person, sentences.
+        metadata: the texts stored in the file.
+    """
+
+    frames: Tensor
+    fps: Fraction
+    audio: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read_video(
+    path: str | Path,
+    start: int = 0,
+    max_frames: int = 0,
+    every: int = 1,
+    fps: float | int | Fraction | None = None,
+    on_frame: Callable[[int], None] | None = None,
+) -> VideoClip:
+    """Read a video file, animated GIF or animated WebP.
+
+    Args:
+        fps: first of all, repeat or drop frames to this rate; None keeps the file's frames.
+        start: then skip so many frames,
+        every: then keep every n-th (the clip's fps is divided by it),
+        max_frames: then stop after so many; 0 = all.
+        on_frame: called with the number of frames so far; may raise to stop.
+
+    Raises:
+        MediaError: no such file, not a video, damaged, no picture in it, or no frame left after `start`.
+    """
+    path = Path(path)
+    for name, value, least in (("start", start, 0), ("max_frames", max_frames, 0), ("every", every, 1)):
+        if isinstance(value, bool) or int(value) != value or value < least:
+            raise MediaError(f"{path}: {name} is {value!r}; expected a whole number of at least {least}.")
+    wanted = exact_fps(fps) if fps is not None else None
+    with in_words(path, "read as a video"):
+        _check_file(path)
+        source = _animation(path) if is_animation(path) else _Film(path)
+        rate = wanted or source.fps
+        timed = _resampled(source.frames(), wanted, source.fps) if wanted else source.frames()
+        picked = islice(timed, start, start + max_frames * every if max_frames else None, every)
+        frames = []
+        for time, picture in picked:
+            frames.append((time, picture))
+            if on_frame is not None:
+                on_frame(len(frames))
+        if not frames:
+            raise MediaError(_nothing(path, source.count, start))
+        clip_fps = rate / every
+        audio = source.sound(frames[0][0], len(frames) / clip_fps)
+    stack = torch.from_numpy(np.stack([picture for _, picture in frames]))
+    largest = 65535.0 if stack.dtype == torch.uint16 else 255.0
+    return VideoClip(stack.to(torch.float32).div_(largest), clip_fps, audio, tuple(source.notes), read_metadata(path))
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the texts stored in a video, GIF or WebP file; names from Matroska and WebM in lower case.
+
+    Raises:
+        MediaError: the file cannot be read as a video.
+    """
+    import av
+
+    path = Path(path)
+    with in_words(path, "read as a video"):
+        _check_file(path)
+        if is_animation(path):
+            return read_animation_metadata(path)
+        with av.open(str(path), metadata_errors="replace") as container:
+            matroska = "matroska" in container.format.name  # its muxer turns names into capitals
+            return {key.lower() if matroska else key: value for key, value in container.metadata.items()}
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise MediaError(f"{path} is a folder; expected a video file.")
+    if not path.exists():
+        raise MediaError(f"{path} does not exist; expected a video file.")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path} is empty (0 bytes); expected a video file.")
+
+
+def _nothing(path: Path, count: int, start: int) -> str:
+    if count == 0:
+        return f"{path} cannot be read as a video: no picture in it can be decoded; it may be damaged."
+    return f"{path} has {count} frames; start is {start}, so none is left. Expected a start below {count}."
+
+
+@dataclass
+class _Animation:
+    pictures: Iterator
+    fps: Fraction
+    notes: list[str]
+    count: int = 0
+
+    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+        for time, picture in self.pictures:
+            self.count += 1
+            yield time, picture
+
+    def sound(self, start: float, seconds: float) -> None:
+        return None
+
+
+def _animation(path: Path) -> _Animation:
+    pictures, fps, notes = read_animation(path)
+    # Pictures shown for different times are brought to one rate.
+    return _Animation(_resampled(pictures, fps, fps) if notes else pictures, fps, notes)
+
+
+class _Film:
+    """The first picture track of a file that FFmpeg can read."""
+
+    def __init__(self, path: Path):
+        import av
+
+        self._path, self.count, self.notes = path, 0, []
+        with av.open(str(path), metadata_errors="replace") as container:
+            if container.format.name.endswith("_pipe") or container.format.name == "image2":
+                kind = container.format.name.removesuffix("_pipe")
+                raise MediaError(f"{path} is a picture ({kind}), not a video; expected a video file.")
+            stream = _picture_track(container)
+            if stream is None:
+                what = "has sound but no picture" if container.streams.audio else "holds no picture, or is damaged"
+                raise MediaError(f"{path} {what}; expected a video file.")
+            if stream.codec_context is None:
+                raise MediaError(f"{path} holds video that the installed PyAV {av.__version__} has no decoder for.")
+            self.fps = _frame_rate(stream, path)
+            self._promised = stream.frames
+            if (name := _HDR.get(stream.codec_context.color_trc)) is not None:
+                self.notes.append(f"The video is HDR ({name}); its colours are read without tone mapping.")
+
+    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+        """(time in seconds on the file's clock, `[H, W, 3]` uint8 or uint16)."""
+        import av
+
+        with av.open(str(self._path), metadata_errors="replace") as container:
+            stream = _picture_track(container)
+            stream.thread_type = "AUTO"
+            size, damaged = None, False
+            try:
+                for frame in container.decode(stream):
+                    size = size or (frame.width, frame.height)
+                    time = frame.time if frame.time is not None else float(self.count / self.fps)
+                    self.count += 1
+                    yield time, _to_rgb(frame, size)
+            except av.error.InvalidDataError:
+                if self.count == 0:
+                    raise
+                damaged = True  # what was read is good; older FFmpeg fails here where newer ones just end
+        if damaged or self.count < self._promised - 1:  # edit lists may rightly hide one
+            promised = self._promised or "more"
+            self.notes.append(
+                f"The file announces {promised} frames, but {self.count} could be read: it may be cut short."
+            )
+
+    def sound(self, start: float, seconds: float) -> dict[str, Any] | None:
+        return read_sound(self._path, start, float(seconds))
+
+
+def _picture_track(container):
+    """The first video track that is not the cover picture of a piece of music; None without one."""
+    from av.stream import Disposition
+
+    moving = (s for s in container.streams.video if not Disposition.attached_pic & s.disposition)
+    return next(moving, None)
+
+
+def _frame_rate(stream, path: Path) -> Fraction:
+    """The file's frame rate; time stamps in milliseconds (WebM) blur it a little."""
+    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+    if not rate or rate <= 0:
+        raise MediaError(f"{path} does not say its frame rate; expected a video file.")
+    return common_rate(Fraction(rate), Fraction(1, 10_000)).limit_denominator(100_000)
+
+
+def _to_rgb(frame, size: tuple[int, int]) -> np.ndarray:
+    """`[H, W, 3]` sRGB of one decoded frame, upright; 16 bits where the file has more than 8."""
+    deep = max((component.bits for component in frame.format.components), default=8) > 8
+    options: dict[str, Any] = {}
+    if not frame.format.is_rgb and frame.format.name not in ("pal8", "gray", "monow", "monob"):
+        # Files that do not say are BT.709 when large and BT.601 when small, as players assume.
+        guess = "ITU709" if frame.height >= 720 or frame.width >= 1280 else "ITU601"
+        full = frame.color_range == 2 or frame.format.name.startswith("yuvj")
+        options = {
+            "src_colorspace": _matrix(_MATRICES.get(int(frame.colorspace), guess)),
+            "src_color_range": "JPEG" if full else "MPEG",
+            # RGB has no range, but PyAV 14 skips the matrix when source and target range are equal.
+            "dst_color_range": "MPEG" if full else "JPEG",
+        }
+    width, height = size
+    picture = frame.reformat(width, height, format="rgb48le" if deep else "rgb24", interpolation=_SCALING, **options)
+    array = picture.to_ndarray()
+    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+
+
+def _matrix(name: str) -> str:
+    from av.video.reformatter import Colorspace
+
+    return name if name in Colorspace.__members__ else "ITU709"  # older PyAV lacks BT2020
+
+
+def _resampled(frames: Iterator, rate: Fraction, own: Fraction) -> Iterator[tuple[float, np.ndarray]]:
+    """Repeat or drop frames so that they come at `rate`: at each instant, the frame that is on the screen."""
+    held, begin, emitted = None, 0.0, 0
+    slack = float(1 / own) / 100  # time stamps are rounded
+    for time, picture in frames:
+        if held is None:
+            begin = time
+        else:
+            while float(emitted / rate) < time - begin - slack:
+                yield begin + float(emitted / rate), held
+                emitted += 1
+        held, last = picture, time
+    if held is not None:
+        while float(emitted / rate) < last + float(1 / own) - begin - slack:
+            yield begin + float(emitted / rate), held
+            emitted += 1

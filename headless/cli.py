@@ -1,0 +1,154 @@
+"""The command `sora-dit`: run, check, nodes, convert. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+from ..dit_core.errors import SoraDiTError
+
+DONE, FAILED, INVALID, STOPPED = 0, 1, 2, 130
+
+_SET_HELP = (
+    "give an input another value; NODE is a node's id or title, the value is read by the input's type. May be repeated"
+)
+_EPILOG = """exit codes: 0 done, 1 failed while running, 2 bad usage or invalid workflow, 130 stopped with Ctrl-C
+
+example:
+  sora-dit run workflows/text_to_video.json --set "Prompt.text=a red balloon over the sea" --output out
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code and never shows a traceback without --verbose."""
+    try:
+        options = parser().parse_args(argv)
+    except SystemExit as exit_:  # argparse has said what is wrong
+        return exit_.code if isinstance(exit_.code, int) else INVALID
+    _prepare_process(options.verbose)
+    try:
+        from . import commands
+
+        code = getattr(commands, options.command)(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _say("stopped.", STOPPED)
+    except BrokenPipeError:  # the reader of our output has gone; nothing is left to be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # anything that reaches this place is our mistake: one line, unless asked for more
+        if options.verbose:
+            traceback.print_exc()
+        known = isinstance(error, SoraDiTError)
+        text = str(error) if known else f"internal error: {type(error).__name__}: {error} (--verbose shows where)"
+        return _say(f"error: {text}", INVALID if known else FAILED)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of all commands."""
+    top = argparse.ArgumentParser(
+        prog="sora-dit",
+        description="Run ComfyUI workflow files for video generation without ComfyUI.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action=_Version)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="write the result as JSON to standard output")
+    common.add_argument("--verbose", action="store_true", help="show tracebacks and what libraries log")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    workflow = argparse.ArgumentParser(add_help=False)
+    workflow.add_argument("file", metavar="FILE", help="workflow: what the editor saves, or API format")
+    workflow.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help=_SET_HELP)
+    workflow.add_argument("--seed", type=int, help="set every seed in the workflow")
+    workflow.add_argument("--input", default="input", metavar="DIR", help="folder of input files (default: input)")
+    workflow.add_argument(
+        "--models", action="append", default=[], metavar="DIR", help="folder with weight files. May be repeated"
+    )
+    run = commands.add_parser("run", parents=[workflow, common], help="run a workflow", allow_abbrev=False)
+    run.add_argument("--output", default="output", metavar="DIR", help="where files are saved (default: output)")
+    run.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    run.add_argument("--dtype", default="auto", help="auto (default), float32, bfloat16, float16")
+    run.add_argument("--quiet", action="store_true", help="no progress")
+    commands.add_parser("check", parents=[workflow, common], help="check a workflow without running it")
+    nodes = commands.add_parser("nodes", parents=[common], help="list the nodes, or describe one")
+    nodes.add_argument("node", nargs="?", help="id or name of a node to describe")
+    convert = commands.add_parser("convert", parents=[common], help="editor format to API format")
+    convert.add_argument("file", metavar="FILE", help="workflow as the editor saves it")
+    convert.add_argument("-o", "--output", metavar="OUT", help="file to write (default: standard output)")
+    convert.add_argument(
+        "--object-info", metavar="FILE", help="ComfyUI's /object_info as JSON, for nodes that this pack does not have"
+    )
+    return top
+
+
+class _Version(argparse.Action):
+    """Prints versions on demand only, because reading them takes time."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str):
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from .session import package_versions
+
+        versions = package_versions()
+        rest = ", ".join(f"{name} {version}" for name, version in versions.items() if name in ("torch", "av"))
+        print(f"sora-dit {versions.get('sora-dit', 'not installed')} (Python {sys.version.split()[0]}, {rest})")
+        parser.exit()
+
+
+def _prepare_process(verbose: bool) -> None:
+    """No hub, no chatter from libraries, and no crash on a console that cannot show a character."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not verbose:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        warnings.simplefilter("ignore")
+        logging.getLogger("sora_dit").setLevel(logging.ERROR)  # what matters in it is said by the commands
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say(text: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def stop_signals(cancel: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) sets `cancel`: the run ends at the next step. The second ends it at once."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+        _say("\nstopping at the next step; press Ctrl-C again to stop at once.", STOPPED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+__all__ = ["DONE", "FAILED", "INVALID", "STOPPED", "main", "parser", "stop_signals"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""What each command of `sora-dit` does. Progress and remarks go to standard error, results to standard output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ..dit_core.errors import Cancelled
+from .cli import DONE, FAILED, INVALID, STOPPED, stop_signals
+from .problems import Problem, UsageError, WorkflowError, did_you_mean, errors, nearest
+from .registry import Registry, load_registry
+from .run import Job, RunResult, open_job, run_job
+from .session import NoProgress, Session
+
+
+def run(options: argparse.Namespace) -> int:
+    """`sora-dit run FILE`."""
+    from .execute import Runner
+    from .progress import TextProgress
+    from .run_errors import RunError
+
+    cancel = threading.Event()
+    session = _session(options, progress=NoProgress() if options.quiet else TextProgress(sys.stderr), cancel=cancel)
+    with stop_signals(cancel):
+        try:
+            job = open_job(options.file, session, options.set, options.seed)
+            _say_problems(job.plan.problems if not errors(job.plan.problems) else [])
+            result = run_job(job, Runner(keep=False))
+        except UsageError as error:
+            return _refuse(options, error)
+        except RunError as error:
+            if options.verbose and error.__cause__ is not None:
+                traceback.print_exception(error.__cause__)
+            return _end(options, "failed", FAILED, [str(error)])
+        except (Cancelled, KeyboardInterrupt):
+            return _end(options, "stopped", STOPPED, ["stopped; nothing unfinished was left behind."])
+    _show_result(options, job, result)
+    return DONE
+
+
+def check(options: argparse.Namespace) -> int:
+    """`sora-dit check FILE`."""
+    try:
+        job = open_job(options.file, _session(options), options.set, options.seed)
+    except UsageError as error:
+        return _refuse(options, error)
+    problems = job.plan.problems
+    wrong = errors(problems)
+    if options.json:
+        _write_json({"status": "invalid" if wrong else "ok", "problems": [one.as_dict() for one in problems]})
+    else:
+        _say_problems(problems)
+        if not wrong:
+            nodes, outputs = len(job.plan.needed), len(job.plan.outputs)
+            print(f"ok: {_count(nodes, 'node')} to run, {_count(outputs, 'output')}")
+    return INVALID if wrong else DONE
+
+
+def nodes(options: argparse.Namespace) -> int:
+    """`sora-dit nodes [NODE]`."""
+    registry = load_registry()
+    info = registry.object_info()
+    if options.node is not None:
+        info = {node_id: info[node_id] for node_id in [_node_called(options.node, registry)]}
+    if options.json:
+        _write_json(info)
+    elif options.node is not None:
+        print(_described(*info.values()))
+    else:
+        for entry in sorted(info.values(), key=lambda one: one["category"]):
+            print(f"{entry['name']:32}  {entry['display_name'] or entry['name']}  [{entry['category']}]")
+            print(textwrap.indent(textwrap.fill(entry["description"] or "", 96), "    "))
+    for name, reason in registry.failures.items():
+        print(f"warning: {name} could not be loaded: {reason}", file=sys.stderr)
+    return DONE
+
+
+def convert(options: argparse.Namespace) -> int:
+    """`sora-dit convert FILE`."""
+    from .editor import EditorFormatError, is_editor_format
+    from .editor import convert as convert_file
+    from .workflow import read_json
+
+    data = read_json(options.file)
+    if not isinstance(data, dict):
+        raise WorkflowError(f"{options.file} holds no object; expected a workflow as the editor saves it.")
+    info = read_json(options.object_info) if options.object_info else load_registry().object_info()
+    if not isinstance(info, dict):
+        raise WorkflowError(f"{options.object_info} holds no object; expected ComfyUI's /object_info.")
+    if is_editor_format(data):
+        try:
+            conversion = convert_file(data, info)
+        except EditorFormatError as error:
+            raise WorkflowError(f"{options.file} cannot be converted: {error}") from error
+        data = conversion.prompt
+        for text in (*conversion.notes, *(node.sentence() for node in conversion.unknown_nodes)):
+            print(f"warning: {text}", file=sys.stderr)
+    elif not any(isinstance(node, dict) and "class_type" in node for node in data.values()):
+        raise WorkflowError(f"{options.file} is JSON but no workflow; expected what the editor saves.")
+    else:
+        print(f"note: {options.file} is in API format already.", file=sys.stderr)
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    if options.output:
+        _write_file(Path(options.output), text)
+    else:
+        sys.stdout.write(text)
+    return DONE
+
+
+def _session(options: argparse.Namespace, **more: Any) -> Session:
+    return Session(
+        output_dir=Path(getattr(options, "output", None) or "output"),
+        input_dir=Path(options.input),
+        models_dirs=[Path(one) for one in options.models],
+        device=getattr(options, "device", "auto"),
+        dtype=getattr(options, "dtype", "auto"),
+        **more,
+    )
+
+
+def _refuse(options: argparse.Namespace, error: UsageError) -> int:
+    """Bad usage or an invalid workflow: every problem on a line."""
+    problems = error.problems if isinstance(error, WorkflowError) else [Problem(None, None, None, str(error))]
+    if options.json:
+        _write_json({"status": "invalid", "problems": [one.as_dict() for one in problems]})
+    else:
+        _say_problems(problems)
+    if options.verbose:
+        traceback.print_exception(error)
+    return INVALID
+
+
+def _end(options: argparse.Namespace, status: str, code: int, messages: list[str]) -> int:
+    if options.json:
+        _write_json({"status": status, "errors": messages})
+    for message in messages:
+        print(message if code == STOPPED else f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _say_problems(problems: list[Problem]) -> None:
+    for one in problems:
+        print(f"{one.severity}: {one}", file=sys.stderr)
+
+
+def _show_result(options: argparse.Namespace, job: Job, result: RunResult) -> None:
+    if options.json:
+        _write_json(
+            {
+                "status": "done",
+                "outputs": [str(one) for one in result.outputs],
+                "ui": result.ui,
+                "seconds": {node_id: round(seconds, 4) for node_id, seconds in result.seconds.items()},
+                "total_seconds": round(result.total_seconds, 4),
+                "notes": [str(one) for one in result.notes],
+                "problems": [one.as_dict() for one in result.warnings],
+                "manifest": result.manifest,
+            }
+        )
+        return
+    for node_id, shown in result.ui.items():
+        for text in shown.get("text", ()):
+            print(f"{job.plan.nodes[node_id].title}: {text}")
+    for path in result.outputs:
+        print(f"saved {path}")
+    if not options.quiet:
+        from .progress import duration
+
+        print(f"done in {duration(result.total_seconds)}", file=sys.stderr)
+
+
+def _node_called(name: str, registry: Registry) -> str:
+    known = {one.lower(): one for one in registry.classes}
+    known |= {(registry.schema(one).display_name or one).lower(): one for one in registry.classes}
+    if name.lower() in known:
+        return known[name.lower()]
+    close = nearest(name, known)
+    hint = f" Did you mean '{known[close]}'?" if close else did_you_mean(name, registry.classes)
+    raise UsageError(f"There is no node '{name}'.{hint}")
+
+
+def _described(entry: dict[str, Any]) -> str:
+    """One node's page: description, inputs with type, default and range, outputs."""
+    lines = [f"{entry['display_name'] or entry['name']} ({entry['name']})", "", entry["description"] or "", ""]
+    for group in ("required", "optional"):
+        for name, (kind, extra) in entry["input"].get(group, {}).items():
+            facts = [f"default {extra['default']!r}"] if "default" in extra else []
+            facts += [f"{extra.get('min', '')} to {extra.get('max', '')}"] if {"min", "max"} & set(extra) else []
+            facts += ["optional"] if group == "optional" else []
+            lines.append(f"  {name}: {kind}" + (f" ({', '.join(facts)})" if facts else ""))
+            if extra.get("options") and kind == "COMBO":
+                lines.append(textwrap.indent("one of: " + ", ".join(map(str, extra["options"])), "      "))
+            if extra.get("tooltip"):
+                lines.append(textwrap.indent(textwrap.fill(extra["tooltip"], 96), "      "))
+    for name, kind in zip(entry["output_name"], entry["output"], strict=True):
+        lines.append(f"  -> {name}: {kind}")
+    return "\n".join(lines)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _write_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+def _write_file(path: Path, text: str) -> None:
+    """The whole file or none."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None

@@ -1,0 +1,158 @@
+"""Reading a workflow file: API format, what the editor saves, or the body of a /prompt request."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .problems import WorkflowError, shown
+from .registry import Registry
+
+LARGEST_FILE = 64 * 1024 * 1024  # bytes; real workflows are below 2 MB, so this can only be another kind of file
+
+
+@dataclass
+class Workflow:
+    """A workflow ready to be checked.
+
+    prompt: API format, {node id: {"class_type", "inputs", "_meta"}}. editor: what the editor saved, or None.
+    extra_pnginfo: what goes into the metadata of saved files beside the prompt. packs: {node id: node pack}.
+    notes: what had to be assumed while reading.
+    """
+
+    prompt: dict[str, Any]
+    editor: dict[str, Any] | None = None
+    extra_pnginfo: dict[str, Any] | None = None
+    packs: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        WorkflowError: the file is missing, unreadable, empty, not text or not JSON; says which, and where.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise WorkflowError(f"{path} is a folder; expected a workflow file (.json).")
+        if path.stat().st_size > LARGEST_FILE:
+            raise WorkflowError(f"{path} has {path.stat().st_size // 2**20} MiB; a workflow file is much smaller.")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise WorkflowError(f"{path} does not exist; expected a workflow file (.json).{_similar(path)}") from None
+    except OSError as error:
+        raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from None
+    if not data.strip():
+        raise WorkflowError(f"{path} is empty; expected a workflow in JSON.")
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise WorkflowError(f"{path} is not a text file; expected a workflow in JSON.") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise WorkflowError(f"{path} is not valid JSON: {error.msg} at {place}.") from None
+    except RecursionError:
+        raise WorkflowError(f"{path} is nested too deeply to be a workflow.") from None
+
+
+def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Workflow:
+    """Read a file, or take an object already read, and bring it into API format.
+
+    Raises:
+        WorkflowError: not a workflow, or an editor file that cannot be converted.
+    """
+    name = "The workflow" if isinstance(source, dict) else str(source)
+    data = source if isinstance(source, dict) else read_json(source)
+    if not isinstance(data, dict):
+        kind = {list: "a list", str: "a text", type(None): "null"}.get(type(data), shown(data))
+        raise WorkflowError(f"{name} holds {kind}; expected a workflow: an object of nodes.")
+    if not data:
+        raise WorkflowError(f"{name} holds no nodes.")
+    extra = None
+    if isinstance(data.get("prompt"), dict) and "class_type" not in data["prompt"]:  # the body of a /prompt request
+        extra = (data.get("extra_data") or {}).get("extra_pnginfo")
+        data = data["prompt"]
+    editor = data if _is_editor_format(data) else None
+    prompt, notes = (data, []) if editor is None else _convert(data, registry, name)
+    if editor is not None:
+        extra = {"workflow": editor}
+    elif not any(isinstance(node, dict) and "class_type" in node for node in prompt.values()):
+        raise WorkflowError(
+            f"{name} is JSON but no workflow: no entry has a class_type (API format), and there is no list of nodes "
+            "with links (editor format)."
+        )
+    return Workflow(
+        prompt={str(node_id): _copied(node) for node_id, node in prompt.items()},
+        editor=editor,
+        extra_pnginfo=extra if isinstance(extra, dict) else None,
+        packs=_packs(prompt, editor),
+        notes=notes,
+    )
+
+
+def _copied(node: Any) -> Any:
+    """A node whose inputs can be changed without changing the caller's object."""
+    if isinstance(node, dict) and isinstance(node.get("inputs"), dict):
+        return {**node, "inputs": dict(node["inputs"])}
+    return node
+
+
+def _is_editor_format(data: dict[str, Any]) -> bool:
+    from .editor import is_editor_format
+
+    return is_editor_format(data)
+
+
+def _convert(data: dict[str, Any], registry: Registry, name: str) -> tuple[dict[str, Any], list[str]]:
+    from .editor import EditorFormatError, convert
+
+    try:
+        conversion = convert(data, registry.object_info())
+    except EditorFormatError as error:
+        raise WorkflowError(f"{name} cannot be converted: {error}") from error
+    return conversion.prompt, list(conversion.notes)
+
+
+def _similar(path: Path) -> str:
+    """A hint at a file of nearly that name in the same folder, or nothing."""
+    from .problems import nearest
+
+    try:
+        names = [one.name for one in path.parent.iterdir() if one.suffix == ".json"]
+    except OSError:
+        return ""
+    match = nearest(path.name, names)
+    return f" Did you mean {path.parent / match}?" if match else ""
+
+
+def _packs(prompt: dict[str, Any], editor: dict[str, Any] | None) -> dict[str, str]:
+    """Which pack a node comes from, where the file says so: the editor keeps cnr_id or aux_id in `properties`."""
+    packs: dict[str, str] = {}
+    for node_id, node in prompt.items():
+        if isinstance(node, dict):
+            for place in (node.get("_meta"), node.get("properties")):
+                _note_pack(packs, str(node_id), place)
+    for node in _editor_nodes(editor or {}):
+        _note_pack(packs, str(node.get("id")), node.get("properties"))
+        _note_pack(packs, str(node.get("type")), node.get("properties"))
+    return packs
+
+
+def _note_pack(packs: dict[str, str], key: str, place: Any) -> None:
+    if isinstance(place, dict):
+        pack = place.get("cnr_id") or place.get("aux_id")
+        if isinstance(pack, str) and pack:
+            packs.setdefault(key, pack)
+
+
+def _editor_nodes(editor: dict[str, Any]) -> list[dict[str, Any]]:
+    """Nodes of the graph and of its subgraph definitions."""
+    groups = [editor.get("nodes")]
+    definitions = editor.get("definitions")
+    if isinstance(definitions, dict) and isinstance(definitions.get("subgraphs"), list):
+        groups += [one.get("nodes") for one in definitions["subgraphs"] if isinstance(one, dict)]
+    return [node for group in groups if isinstance(group, list) for node in group if isinstance(node, dict)]

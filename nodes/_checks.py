@@ -1,0 +1,204 @@
+"""Checks of what a person typed or connected, with sentences in their units. No torch at import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..dit_core.errors import ShapeError, SoraDiTError
+
+# What the models of this pack and of most others need; a loaded model's own factors are checked again when it runs.
+SPATIAL_FACTOR, TEMPORAL_FACTOR = 8, 4
+LARGEST_SIDE, MOST_FRAMES, LARGEST_BATCH = 4096, 4001, 64
+
+
+def verdict(*checks: Callable[[], Any]) -> bool | str:
+    """Run all `checks`: True, or the sentences of those that raised `SoraDiTError`, for `validate_inputs`."""
+    found = []
+    for check in checks:
+        try:
+            check()
+        except SoraDiTError as error:
+            found.append(str(error))
+    return " ".join(found) or True
+
+
+def nearest(value: int, step: int, offset: int = 0) -> tuple[int, int]:
+    """The two numbers `step * k + offset` around `value`, neither below the smallest that is at least 1."""
+    least = offset if offset > 0 else step
+    low = max(least, (value - offset) // step * step + offset)
+    return low, low + step
+
+
+def size_problem(name: str, pixels: int, factor: int) -> str | None:
+    """A sentence if a width or height does not fit, else None."""
+    if pixels > LARGEST_SIDE:
+        return f"{name} is {pixels} pixels; the largest is {LARGEST_SIDE}."
+    if pixels < 1 or pixels % factor:
+        low, high = nearest(pixels, factor)
+        return f"{name} is {pixels} pixels, but must be a multiple of {factor}; the nearest are {low} and {high}."
+    return None
+
+
+def frames_problem(frames: int, factor: int) -> str | None:
+    """A sentence if a number of frames does not fit, else None."""
+    if frames > MOST_FRAMES:
+        return f"frames is {frames}; the most is {MOST_FRAMES}."
+    if frames < 1 or (frames - 1) % factor:
+        low, high = nearest(frames, factor, 1)
+        series = ", ".join(str(1 + factor * k) for k in range(4))
+        return (
+            f"frames is {frames}, but must be one more than a multiple of {factor} ({series}, ...); "
+            f"the nearest are {low} and {high}."
+        )
+    return None
+
+
+def clip_problems(width: int | None, height: int | None, frames: int | None, factors: tuple[int, int]) -> list[str]:
+    """Sentences about the size of a clip; None values are not known yet and are passed over."""
+    space, time = factors
+    found = [
+        size_problem(name, value, space) for name, value in (("width", width), ("height", height)) if value is not None
+    ]
+    if frames is not None:
+        found.append(frames_problem(frames, time))
+    return [problem for problem in found if problem]
+
+
+def factors_of(source: Any) -> tuple[int, int]:
+    """(pixels per latent cell, frames per latent frame) of a SORA_DIT or of any VAE object.
+
+    Raises:
+        SoraDiTError: the object is neither.
+    """
+    if hasattr(source, "spatial_factor"):
+        return source.spatial_factor, source.temporal_factor
+    if hasattr(source, "spacial_compression_decode"):
+        time = source.temporal_compression_decode() if hasattr(source, "temporal_compression_decode") else None
+        return int(source.spacial_compression_decode()), int(time or 1)
+    raise SoraDiTError(f"Expected a model or a VAE, got {described(source)}; connect one of Load Model's outputs.")
+
+
+def channels_of(source: Any) -> int:
+    """Latent channels of a SORA_DIT or of any VAE object; 16 if a VAE does not say."""
+    config = getattr(source, "config", None)
+    return int(getattr(source, "latent_channels", None) or getattr(config, "in_channels", None) or 16)
+
+
+def samples_of(latent: Any, channels: int | None = None, consumer: str = "model") -> Any:
+    """The tensor `[B, C, T, H, W]` of a LATENT; an image latent `[B, C, H, W]` becomes one frame.
+
+    Raises:
+        ShapeError: it is no latent, or has other than `channels` channels.
+    """
+    samples = latent.get("samples") if isinstance(latent, dict) else None
+    if samples is None or not hasattr(samples, "ndim") or getattr(samples, "is_nested", False):
+        raise ShapeError(f"Expected a LATENT with one video, got {described(latent)}.")
+    if samples.ndim == 4:
+        samples = samples.unsqueeze(2)
+    if samples.ndim != 5 or 0 in samples.shape:
+        raise ShapeError(
+            f"The latent has shape {list(samples.shape)}; expected [batch, channels, frames, height, width]."
+        )
+    if channels is not None and samples.shape[1] != channels:
+        raise ShapeError(
+            f"The latent has {samples.shape[1]} channels, but this {consumer} works with {channels}: "
+            "it was made for another model. Use an Empty Latent or Encode node connected to the same file."
+        )
+    return samples
+
+
+def images_of(images: Any) -> Any:
+    """The frames `[F, H, W, 3]` of an IMAGE; transparency is dropped and grey is made colour.
+
+    Raises:
+        ShapeError: no frames, or not an IMAGE.
+    """
+    if not hasattr(images, "ndim") or images.ndim not in (4, 5):
+        raise ShapeError(f"Expected images [frames, height, width, 3], got {described(images)}.")
+    if images.ndim == 5:
+        images = images.flatten(0, 1)
+    if images.shape[0] == 0:
+        raise ShapeError("There are no frames: the clip is empty.")
+    if 0 in images.shape or images.shape[-1] not in (1, 3, 4):
+        raise ShapeError(f"The images have shape {list(images.shape)}; expected [frames, height, width, 3].")
+    return images.expand(*images.shape[:-1], 3) if images.shape[-1] == 1 else images[..., :3]
+
+
+def prompt_of(conditioning: Any, name: str) -> tuple[Any, Any, Any]:
+    """(embeddings `[B, L, D]`, mask `[B, L]` bool or None, pooled `[B, P]` or None) of a CONDITIONING.
+
+    Raises:
+        ShapeError: it is none, or holds several prompts that this model would not know how to weigh.
+    """
+    try:
+        entries = [(embeddings, dict(extra)) for embeddings, extra in conditioning]
+    except (TypeError, ValueError):
+        raise ShapeError(
+            f"{name} is {described(conditioning)}; expected the CONDITIONING of a text encode node."
+        ) from None
+    if len(entries) != 1:
+        raise ShapeError(
+            f"{name} holds {len(entries)} prompts, as a combine node makes them; expected one. "
+            "Write both into one prompt, or use a concat node."
+        )
+    embeddings, extra = entries[0]
+    if getattr(embeddings, "ndim", 0) != 3:
+        raise ShapeError(f"{name} holds {described(embeddings)}; expected embeddings [batch, tokens, width].")
+    if embeddings.shape[0] != 1:
+        raise ShapeError(f"{name} holds a batch of {embeddings.shape[0]} prompts; expected one.")
+    mask = extra.get("attention_mask")
+    if mask is not None and tuple(mask.shape) != tuple(embeddings.shape[:2]):
+        mask = None  # a concat node joins the embeddings and keeps the first prompt's mask
+    return embeddings, None if mask is None else mask.bool(), extra.get("pooled_output")
+
+
+def check_widths(embeddings: Any, pooled: Any, config: Any, name: str) -> None:
+    """Raise `ShapeError` if the text comes from an encoder that this model was not trained with."""
+    if config.uses_cross and embeddings.shape[-1] != config.text_width:
+        raise ShapeError(
+            f"{name} comes from a text encoder of width {embeddings.shape[-1]}, but this model was trained with one of "
+            f"width {config.text_width}. Connect the CLIP output of the same Load Model node to the text encode node."
+        )
+    wanted = config.pooled_width or config.text_width
+    if config.uses_pooled and (pooled is None or pooled.shape[-1] != wanted):
+        got = "no pooled text vector" if pooled is None else f"a pooled text vector of width {pooled.shape[-1]}"
+        raise ShapeError(
+            f"{name} has {got}, but this model was trained with one of width {wanted}. "
+            "Connect the CLIP output of the same Load Model node to the text encode node."
+        )
+
+
+def check_finite(values: Any, what: str, advice: str) -> None:
+    """Raise `SoraDiTError` if a tensor holds NaN or infinity, which would show as black frames."""
+    if not values.isfinite().all():
+        share = 1 - values.isfinite().double().mean().item()
+        raise SoraDiTError(f"{what} is damaged: {share:.0%} of its values are not numbers. {advice}")
+
+
+def flat_frames(images: Any) -> int:
+    """How many of the frames `[F, H, W, 3]` are one single colour."""
+    flat = images.flatten(1, 2)
+    return int(((flat.amax(1) - flat.amin(1)).amax(-1) < 1 / 255).sum())
+
+
+def described(value: Any) -> str:
+    """A few words for a value that should have been something else."""
+    if value is None:
+        return "nothing"
+    shape = getattr(value, "shape", None)
+    return f"a tensor of shape {list(shape)}" if shape is not None else f"a {type(value).__name__}"
+
+
+def require_fit(size: Any, factors: tuple[int, int]) -> None:
+    """Raise `ShapeError` unless (frames, height, width) of a clip fits."""
+    frames, height, width = size
+    if problems := clip_problems(width, height, frames, factors):
+        raise ShapeError(" ".join(problems))
+
+
+def latent_shape(width: int, height: int, frames: int, factors: tuple[int, int]) -> tuple[int, int, int]:
+    """(latent frames, rows, columns) of a clip. Raises `ShapeError` with the nearest two values if it does not fit."""
+    require_fit((frames, height, width), factors)
+    space, time = factors
+    return (frames - 1) // time + 1, height // space, width // space

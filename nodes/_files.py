@@ -1,0 +1,192 @@
+"""Names and places of files: model folders, input files, counted output names. Plain paths, no torch, no ComfyUI."""
+
+from __future__ import annotations
+
+import difflib
+import mimetypes
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..dit_core.checkpoint.foreign import refuse_by_suffix
+from ..dit_core.errors import SoraDiTError
+
+STARTER = "sora-dit-starter.safetensors"
+STARTER_FOLDER = Path(__file__).resolve().parent.parent / "models" / "starter"
+
+# ComfyUI's folder kinds that are searched for each part of a model; our own kind comes first.
+OWN_KIND = "sora_dit"
+KINDS = {
+    "model": (OWN_KIND, "diffusion_models"),
+    "text_encoder": (OWN_KIND, "text_encoders"),
+    "vae": (OWN_KIND, "vae"),
+}
+_VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif", ".m4v", ".webp")
+_LONGEST_NAME = 180  # bytes; leaves room for the counter and for a temporary name beside it
+
+
+# --- Model files -------------------------------------------------------------------------------------------------
+
+
+def roots_in(folders: Iterable[str | Path], kinds: Sequence[str]) -> list[Path]:
+    """Search roots in `folders`: each one's sub-folders named as in ComfyUI, then the folder itself."""
+    roots = []
+    for folder in map(Path, folders):
+        roots += [folder / kind for kind in kinds if (folder / kind).is_dir()]
+        roots.append(folder)
+    return roots
+
+
+def list_models(roots: Iterable[Path]) -> list[str]:
+    """Relative names (with `/`) of the `.safetensors` files below `roots`, sorted, without repeats."""
+    names = set()
+    for root in roots:
+        for folder, subfolders, files in os.walk(root, followlinks=True):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            where = Path(folder).relative_to(root)
+            names.update((where / name).as_posix() for name in files if name.endswith(".safetensors"))
+    return sorted(names)
+
+
+def find_model(name: str, roots: Sequence[Path], allow_absolute: bool = False) -> Path:
+    """The weight file `name` below one of `roots`, the first that has it.
+
+    Raises:
+        SoraDiTError: pickle file, no such file, or a name that leads out of the model folders.
+    """
+    refuse_by_suffix(Path(name))
+    if allow_absolute and Path(name).is_absolute() and Path(name).is_file():
+        return Path(name)
+    for root in roots:
+        path = root / name
+        if name and path.is_file() and _inside(path, root):
+            return path
+    close = difflib.get_close_matches(name, [*list_models(roots), STARTER], n=1, cutoff=0.5)
+    hint = f' Did you mean "{close[0]}"?' if close and close[0] != name else ""
+    looked = ", ".join(dict.fromkeys(str(root) for root in roots))
+    raise SoraDiTError(f'There is no model file "{name}".{hint} Looked in: {looked}.')
+
+
+def file_identity(path: Path) -> tuple[str, int, int]:
+    """What changes when a file is replaced: resolved path, modification time in ns, size in bytes."""
+    state = path.stat()
+    return str(path.resolve()), state.st_mtime_ns, state.st_size
+
+
+# --- Input files -------------------------------------------------------------------------------------------------
+
+
+def list_media(folder: Path, kind: str) -> list[str]:
+    """Names of the files of `kind` ("video", "image", "audio") directly inside `folder`, sorted."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_file() and _is_media(entry.name, kind))
+
+
+def _is_media(name: str, kind: str) -> bool:
+    guess = (mimetypes.guess_type(name)[0] or "").split("/")[0]
+    return guess == kind or (kind == "video" and Path(name).suffix.lower() in _VIDEO_SUFFIXES)
+
+
+def find_input(name: str, folder_of: Callable[[str], Path], allow_absolute: bool = False) -> Path:
+    """The file `name` in the input folder, or in the folder that its ending "[output]" or "[input]" names.
+
+    Raises:
+        SoraDiTError: empty name, no such file, or outside the folder.
+    """
+    kind = "input"
+    plain = name.strip()
+    for ending in ("input", "output", "temp"):
+        if plain.endswith(f"[{ending}]"):
+            kind, plain = ending, plain[: -len(ending) - 2].strip()
+    if not plain:
+        raise SoraDiTError("No file is chosen; choose one from the list or upload one.")
+    folder = folder_of(kind)
+    if allow_absolute and Path(plain).is_absolute() and Path(plain).is_file():
+        return Path(plain)
+    path = folder / plain
+    if not _inside(path, folder):
+        raise SoraDiTError(f'"{name}" leads out of the {kind} folder {folder}; only files inside it can be opened.')
+    if not path.is_file():
+        close = difflib.get_close_matches(plain, list_media(folder, "video"), n=1, cutoff=0.5)
+        hint = f' Did you mean "{close[0]}"?' if close else ""
+        raise SoraDiTError(f'There is no file "{plain}" in the {kind} folder {folder}.{hint}')
+    return path
+
+
+# --- Output names ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OutputTarget:
+    """Where a file is to be saved. path: the file; subfolder: of the output folder, "" for itself."""
+
+    path: Path
+    subfolder: str
+
+
+def output_target(folder: Path, prefix: str, width: int, height: int, extension: str) -> OutputTarget:
+    """The next free name of `prefix` in `folder`: `prefix_00001_.extension`; counts on across extensions.
+
+    `%width% %height% %year% %month% %day% %hour% %minute% %second%` are filled in. Makes the folder.
+
+    Raises:
+        SoraDiTError: the prefix is empty, too long, leads out of `folder`, or the folder cannot be made.
+    """
+    subfolder, stem = _split_prefix(folder, _fill_in(prefix, width, height))
+    place = folder / subfolder
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((_number(name, stem) for name in os.listdir(place)), default=0)
+    except OSError as error:
+        raise SoraDiTError(f"The output folder {place} cannot be used: {error.strerror or error}.") from error
+    return OutputTarget(place / f"{stem}_{number:05}_.{extension.lstrip('.')}", subfolder)
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise `SoraDiTError` for a prefix that `output_target` would refuse in any folder; writes nothing."""
+    _split_prefix(Path("output").absolute(), _fill_in(prefix, 0, 0))
+
+
+def _split_prefix(folder: Path, prefix: str) -> tuple[str, str]:
+    clean = prefix.strip().replace("\\", "/")
+    if not clean or clean.endswith("/") or os.path.basename(clean) in (".", ".."):
+        raise SoraDiTError(f'The file name prefix is "{prefix}"; expected a name such as "clip" or "sky/clip".')
+    if any(ord(letter) < 32 for letter in clean):
+        raise SoraDiTError("The file name prefix holds a line break or a control character; use plain letters.")
+    if Path(clean).is_absolute() or ":" in clean.split("/")[0] or not _inside(folder / clean, folder):
+        raise SoraDiTError(
+            f'The file name prefix "{prefix}" leads out of the output folder; use a name such as "clip" or "sky/clip".'
+        )
+    clean = os.path.normpath(clean).replace(os.sep, "/")
+    if any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in clean.split("/")):
+        raise SoraDiTError(f"The file name prefix is too long; each part may have {_LONGEST_NAME} bytes.")
+    return os.path.dirname(clean), os.path.basename(clean)
+
+
+def _fill_in(prefix: str, width: int, height: int) -> str:
+    now = time.localtime()
+    values = {"width": str(width), "height": str(height), "year": str(now.tm_year)}
+    for name in ("mon", "mday", "hour", "min", "sec"):
+        values[name] = f"{getattr(now, 'tm_' + name):02}"
+    names = {"month": "mon", "day": "mday", "minute": "min", "second": "sec"}
+    for name in ("width", "height", "year", "month", "day", "hour", "minute", "second"):
+        prefix = prefix.replace(f"%{name}%", values[names.get(name, name)])
+    return prefix
+
+
+def _number(name: str, stem: str) -> int:
+    """The counter in a file name of this stem, 0 for other files; letter case as the file system may fold it."""
+    head, rest = name[: len(stem)], name[len(stem) :]
+    if os.path.normcase(head) != os.path.normcase(stem) or not rest.startswith("_"):
+        return 0
+    digits = rest[1:].split("_")[0]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Whether `path` stays below `folder` when `..` is worked out (links are allowed: users link model folders)."""
+    absolute, root = os.path.abspath(path), os.path.abspath(folder)
+    return absolute.startswith(root.rstrip(os.sep) + os.sep)

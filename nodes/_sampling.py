@@ -1,0 +1,101 @@
+"""Between the sampling nodes and `dit_core`: wires become arguments, the model's own settings fill the gaps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import _checks
+
+# The names that `dit_core.diffusion` knows, written out because a schema must not import torch; a test compares them.
+SCHEDULES = ("auto", "uniform", "cosine", "beta", "linspace", "karras", "exponential")
+SAMPLERS = ("euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The schedule that was asked for; shift 0 means the model's own; `sigmas` replaces all the rest."""
+
+    steps: int
+    schedule: str = "auto"
+    shift: float = 0.0
+    denoise: float = 1.0
+    sigmas: Any = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one denoising run was asked for, and where its result goes."""
+
+    seed: int
+    cfg: float
+    sampler: str
+    output_device: Any
+
+
+def prepare(model: Any, positive: Any, negative: Any, plan: Plan) -> Any:
+    """Work out prompts (CONDITIONING; `negative` may be None) and schedule for a SORA_DIT -> `Conditioning`.
+
+    Raises:
+        ShapeError: a prompt was made by an encoder that does not go with the model.
+        SoraDiTError: a schedule that does not go with the model's objective.
+    """
+    from ..dit_core.conditioning import Prompt, combine
+    from ..dit_core.generate import model_objective
+
+    objective = model_objective(model.config)
+    prompts = []
+    for name, conditioning in (("positive", positive), ("negative", negative or model.empty_prompt)):
+        if conditioning is not None:
+            embeddings, mask, pooled = _checks.prompt_of(conditioning, name)
+            _checks.check_widths(embeddings, pooled, model.config, name)
+            prompts.append(Prompt(embeddings, mask, pooled))
+    return combine(model.module, objective, _sigmas(model.config, objective, plan), *prompts)
+
+
+def _sigmas(config: Any, objective: Any, plan: Plan) -> Any:
+    from ..dit_core.diffusion import check_sigmas, make_sigmas
+
+    if plan.sigmas is not None:
+        return check_sigmas(plan.sigmas, objective)
+    trained = config.training.get("shift", 1.0) if objective.name == "flow" else 1.0
+    return make_sigmas(objective, plan.steps, plan.schedule, plan.shift or trained, plan.denoise)
+
+
+def denoise(
+    model: Any, conditioning: Any, latent: dict, run: Run, progress: Callable[[int], Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Fill a LATENT: returns samples `[B, C, T, H, W]` on `run.output_device` and facts for the manifest.
+
+    progress: called with the number of steps, returns an object whose `update(step)` may raise to cancel.
+    """
+    from ..dit_core.generate import denoise_latent
+
+    samples = _checks.samples_of(latent, model.config.in_channels)
+    bar = progress(len(conditioning.sigmas) - 1)
+    started = time.perf_counter()
+    result = denoise_latent(
+        model.module,
+        conditioning,
+        samples,
+        seed=run.seed,
+        guidance_scale=run.cfg,
+        sampler=run.sampler,
+        noise_mask=latent.get("noise_mask"),
+        callback=lambda index, steps, x, x0: bar.update(index + 1),
+    )
+    steps = len(conditioning.sigmas) - 1
+    facts = {
+        "model": model.name,
+        "sha256": model.sha256,
+        "seed": run.seed,
+        "cfg": run.cfg,
+        "sampler": run.sampler,
+        "latent": list(samples.shape),
+        "device": str(model.device),
+        "dtype": str(model.dtype).split(".")[-1],
+        "seconds_per_step": round((time.perf_counter() - started) / steps, 4),
+    }
+    return result.to(run.output_device), facts

@@ -1,0 +1,227 @@
+"""What travels on the SORA_DIT, CLIP and VAE wires, and what our nodes ask of such objects.
+
+The CLIP and VAE objects have the methods of ComfyUI's own, so core nodes can use them, and our nodes use nothing but
+those methods, so core's objects work in our nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..dit_core.errors import ShapeError, SoraDiTError
+from . import _checks
+
+_TOKENS = "sora_dit"  # key of our rows in a tokens dictionary
+_ACTIVATION_BUDGET = 256 * 2**20  # bytes of working memory for one chunk when its size is chosen automatically
+
+
+@dataclass(frozen=True)
+class SoraDit:
+    """A video transformer that is ready to use: the value of SORA_DIT.
+
+    module: `VideoDiT`; name: of its file, for people; sha256: of its content; device, dtype: where and in which type it
+    computes; spatial_factor, temporal_factor: pixels and frames per latent cell; empty_prompt: CONDITIONING of the
+    empty prompt, what guidance compares with when no negative prompt is given (None if the file has no text encoder).
+    """
+
+    module: Any
+    name: str
+    sha256: str
+    device: Any
+    dtype: Any
+    spatial_factor: int = _checks.SPATIAL_FACTOR
+    temporal_factor: int = _checks.TEMPORAL_FACTOR
+    empty_prompt: list | None = field(default=None, repr=False)
+
+    @property
+    def config(self) -> Any:
+        """The module's `TransformerConfig`."""
+        return self.module.config
+
+
+class SoraClip:
+    """A text encoder with the methods of ComfyUI's CLIP."""
+
+    def __init__(self, encoder: Any, output_device: Any, name: str = ""):
+        self.encoder, self.output_device, self.name = encoder, output_device, name
+
+    def tokenize(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, list]:
+        """Prompt -> {"sora_dit": [[(token id, weight), ...]]}; longer prompts than the encoder takes are cut."""
+        ids = self.encoder.tokenize([text])[0][0].tolist()
+        return {_TOKENS: [[(token, 1.0, 0) if return_word_ids else (token, 1.0) for token in ids]]}
+
+    def encode_from_tokens(self, tokens: dict, return_pooled: bool = False, return_dict: bool = False) -> Any:
+        """Tokens -> embeddings `[B, L, D]`; with `return_pooled` also `[B, D]`; or all as a dictionary.
+
+        Raises:
+            SoraDiTError: the tokens were made by another text encoder.
+        """
+        import torch
+
+        if _TOKENS not in tokens:
+            raise SoraDiTError("These tokens were made by another text encoder; connect one CLIP to both nodes.")
+        rows = [[int(entry[0]) for entry in row] for row in tokens[_TOKENS]]
+        length = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
+        mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in rows])
+        place = self.encoder.device
+        with torch.inference_mode():
+            found = self.encoder.forward_ids(ids.to(place), mask.to(place))
+        cond, pooled = (part.to(self.output_device, torch.float32) for part in (found.embeddings, found.pooled))
+        if return_dict:
+            return {"cond": cond, "pooled_output": pooled, "attention_mask": mask.to(self.output_device)}
+        return (cond, pooled) if return_pooled else cond
+
+    def encode_from_tokens_scheduled(
+        self, tokens: dict, unprojected: bool = False, add_dict: dict | None = None, show_pbar: bool = True
+    ) -> list:
+        """Tokens -> CONDITIONING."""
+        extra = self.encode_from_tokens(tokens, return_dict=True)
+        return [[extra.pop("cond"), extra | (add_dict or {})]]
+
+    def encode(self, text: str) -> Any:
+        """Prompt -> embeddings `[1, L, D]`."""
+        return self.encode_from_tokens(self.tokenize(text))
+
+    def clone(self) -> SoraClip:
+        """Another handle on the same weights."""
+        return SoraClip(self.encoder, self.output_device, self.name)
+
+    def truncation_remark(self, text: str) -> str | None:
+        """A sentence if `text` is longer than the encoder reads, else None."""
+        if not self.encoder.truncated([text])[0]:
+            return None
+        limit = self.encoder.max_length - 1
+        by_letter = self.encoder.config_dict()["tokenizer"] == "byt5"
+        unit = "bytes (an English letter is one)" if by_letter else "word pieces"
+        return f"The prompt is longer than the {limit} {unit} that this model reads; the rest of it is ignored."
+
+
+class SoraVae:
+    """A causal video autoencoder with the methods of ComfyUI's VAE. Latents are raw (not normalised)."""
+
+    def __init__(self, module: Any, device: Any, output_device: Any, name: str = ""):
+        self.first_stage_model, self.device, self.output_device, self.name = module, device, output_device, name
+        self.latent_channels, self.latent_dim, self.output_channels = module.config.latent_channels, 3, 3
+
+    def spacial_compression_decode(self) -> int:
+        """Pixels per latent cell (the spelling is ComfyUI's)."""
+        return self.first_stage_model.config.spatial_factor
+
+    spacial_compression_encode = spacial_compression_decode
+
+    def temporal_compression_decode(self) -> int:
+        """Frames per latent frame."""
+        return self.first_stage_model.config.temporal_factor
+
+    def throw_exception_if_invalid(self) -> None:
+        """ComfyUI asks; a file that loaded is valid."""
+
+    def get_sd(self) -> dict[str, Any]:
+        """The weights by name."""
+        return self.first_stage_model.state_dict()
+
+    def decode(self, samples: Any, chunk_frames: int = 0, on_chunk: Callable[[int, int], None] | None = None) -> Any:
+        """Latent `[B, C, T, h, w]` -> frames `[B, F, H, W, 3]` float32 in 0..1 on the output device.
+
+        chunk_frames: video frames decoded at a time, 0 for as many as fit in little memory. The result is the same.
+        on_chunk: called with (frames done, all frames).
+
+        Raises:
+            ShapeError: wrong number of channels or dimensions.
+        """
+        import torch
+
+        samples = _checks.samples_of({"samples": samples}, self.latent_channels, "VAE")
+        config = self.first_stage_model.config
+        total = config.video_frames(samples.shape[2])
+        size = [edge * config.spatial_factor for edge in samples.shape[3:]]
+        frames = torch.empty((samples.shape[0], total, *size, 3), device=self.output_device)
+        chunk = self._chunk_latents(samples.shape, chunk_frames)
+        done = 0
+        with torch.inference_mode():
+            for piece in self._pieces(samples, chunk):
+                pixels = piece.float().add(1).mul(0.5).clamp_(0, 1).permute(0, 2, 3, 4, 1)  # [B, f, H, W, 3]
+                frames[:, done : done + pixels.shape[1]] = pixels
+                done += pixels.shape[1]
+                if on_chunk is not None:
+                    on_chunk(done, total)
+        return frames
+
+    def decode_tiled(self, samples: Any, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None) -> Any:
+        """As `decode`, `tile_t` latent frames at a time. Chunks in time are exact, so nothing is cut in space."""
+        return self.decode(samples, (tile_t or 0) * self.temporal_compression_decode())
+
+    def encode(self, pixels: Any, chunk_frames: int = 0) -> Any:
+        """Frames `[F, H, W, 3]` or `[B, F, H, W, 3]` in 0..1 -> latent `[B, C, T, h, w]` on the output device.
+
+        Raises:
+            ShapeError: width or height no multiple of the spatial factor, or frames not one more than a multiple of
+                the temporal factor; the message names the nearest two values.
+        """
+        import torch
+
+        video = pixels.unsqueeze(0) if pixels.ndim == 4 else pixels
+        _checks.require_fit(video.shape[1:4], _checks.factors_of(self))
+        factor = self.spacial_compression_decode()
+        cells = (video.shape[2] // factor, video.shape[3] // factor)
+        chunk = self._chunk_latents((video.shape[0], 0, 1, *cells), 0) * self.temporal_compression_decode()
+        weights = next(self.first_stage_model.parameters())
+        with torch.inference_mode():
+            pieces = (
+                piece[..., :3].to(weights).mul(2).sub(1).permute(0, 4, 1, 2, 3)
+                for piece in video.split(chunk_frames or chunk, 1)
+            )  # [B, 3, f, H, W] in -1..1
+            found = self.first_stage_model.encode_chunks(pieces)
+            means = [posterior.mean.to(self.output_device, torch.float32) for posterior in found]
+        return torch.cat(means, 2)
+
+    def encode_tiled(self, pixels: Any, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None) -> Any:
+        """As `encode`, `tile_t` frames at a time."""
+        return self.encode(pixels, tile_t or 0)
+
+    def _pieces(self, samples: Any, chunk: int) -> Iterator[Any]:
+        """Decoded pieces `[B, 3, f, H, W]`; each part of the latent goes to the device when its turn comes."""
+        weights = next(self.first_stage_model.parameters())
+        parts = (part.to(weights) for part in samples.split(chunk, 2))
+        return self.first_stage_model.decode_chunks(parts)
+
+    def _chunk_latents(self, shape: Any, chunk_frames: int) -> int:
+        """Latent frames to decode at a time."""
+        config = self.first_stage_model.config
+        if chunk_frames > 0:
+            return max(1, chunk_frames // config.temporal_factor)
+        cells = shape[0] * shape[3] * shape[4] * config.spatial_factor**2 * config.temporal_factor
+        per_latent = cells / config.patch**2 * max(config.decoder_channels) * 4 * 4  # four float32 maps at full size
+        return max(1, int(_ACTIVATION_BUDGET / per_latent))
+
+
+# --- What nodes ask of any object ----------------------------------------------------------------------------------
+
+
+def require(value: Any, name: str, *methods: str) -> None:
+    """Raise `SoraDiTError` unless `value` has `methods`: another pack's private object may sit on a standard wire."""
+    missing = [method for method in methods if not callable(getattr(value, method, None))]
+    if missing:
+        kind = name.upper() if name in ("clip", "vae") else name
+        raise SoraDiTError(
+            f"{name} is {_checks.described(value)}, which cannot be used as a {kind}: it has no {missing[0]}. "
+            f"Connect the {kind} output of a Load Model node. (A model file without that part gives nothing.)"
+        )
+
+
+def truncation_remark(clip: Any, text: str) -> str | None:
+    """A sentence if our `clip` will cut `text`; None for encoders that do not tell."""
+    ask = getattr(clip, "truncation_remark", None)
+    return ask(text) if ask else None
+
+
+def check_audio(audio: Any) -> None:
+    """Raise `ShapeError` unless `audio` is an AUDIO with some sound in it, or None."""
+    if audio is None:
+        return
+    waveform = audio.get("waveform") if isinstance(audio, dict) else None
+    if getattr(waveform, "ndim", 0) != 3 or not audio.get("sample_rate"):
+        raise ShapeError(f"Expected an AUDIO (sound with a sample rate), got {_checks.described(audio)}.")

@@ -1,0 +1,323 @@
+"""The only file that knows whether ComfyUI is present. Every node asks here for its surroundings.
+
+Inside ComfyUI it uses the public `comfy_api.latest`, `folder_paths`, `comfy.model_management` and `comfy.utils`; on a
+bare machine the stand-ins in `headless/`. Both sides offer the same functions, so a node file is written once.
+Nothing heavy is imported, no device is touched and no folder is made when this module loads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from . import _files
+
+# ComfyUI imports both before it loads any pack; a package that merely has such a name is not ComfyUI.
+in_comfyui: bool = "folder_paths" in sys.modules and "comfy_api.latest" in sys.modules
+
+if in_comfyui:
+    from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
+else:
+    from ..headless.comfy_api import ComfyExtension, InputImpl, Types, io, ui
+
+__all__ = ["ComfyExtension", "InputImpl", "OutputTarget", "Progress", "Types", "in_comfyui", "io", "ui"]
+
+log = logging.getLogger("sora_dit")
+OutputTarget = _files.OutputTarget
+
+SoraDit = io.Custom("SORA_DIT")
+SoraConditioning = io.Custom("SORA_CONDITIONING")
+
+
+# --- Schemas: only what the running version knows -----------------------------------------------------------------
+
+
+def schema(**fields: Any) -> io.Schema:
+    """`io.Schema` from those `fields` that this version of ComfyUI has; newer ones (search_aliases) are left out."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return io.Schema(**{name: value for name, value in fields.items() if name in known})
+
+
+def given(kind: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """`kind(*args, **options)` without the options that this version does not know (such as `advanced`)."""
+    known = inspect.signature(kind).parameters
+    return kind(*args, **{name: value for name, value in options.items() if name in known})
+
+
+# --- Model files -------------------------------------------------------------------------------------------------
+
+
+def model_files(kind: str = "model") -> list[str]:
+    """Weight files that can be chosen for `kind` ("model", "text_encoder", "vae"); the starter is always first."""
+    names = [*_surroundings().model_names(_files.KINDS[kind]), *_files.list_models([_files.STARTER_FOLDER])]
+    return list(dict.fromkeys([_files.STARTER, *names]))
+
+
+def model_path(name: str, kind: str = "model") -> Path:
+    """The file called `name`.
+
+    Raises:
+        SoraDiTError: there is none; the message says where it was looked for and which names are nearest.
+    """
+    return _files.find_model(name, _model_roots(kind), allow_absolute=not in_comfyui)
+
+
+def _model_roots(kind: str) -> list[Path]:
+    """Folders searched for weights, the user's first, the pack's own last."""
+    return [*_surroundings().model_roots(_files.KINDS[kind]), _files.STARTER_FOLDER]
+
+
+# --- Input and output files --------------------------------------------------------------------------------------
+
+
+def input_files(kind: str = "video") -> list[str]:
+    """Names of the files of `kind` ("video", "image", "audio") in the input folder, sorted."""
+    return _files.list_media(_surroundings().folder("input"), kind)
+
+
+def input_path(name: str) -> Path:
+    """The file called `name` in the input folder; "name [output]" means the output folder, as in ComfyUI.
+
+    Raises:
+        SoraDiTError: there is none, or it lies outside; the message says where it was looked for.
+    """
+    return _files.find_input(name, _surroundings().folder, allow_absolute=not in_comfyui)
+
+
+def output_target(prefix: str, width: int, height: int, extension: str) -> OutputTarget:
+    """Where to save the next file of this `prefix`: counted as ComfyUI counts (`prefix_00001_.mp4`), folder made.
+
+    Raises:
+        SoraDiTError: the prefix leads out of the output folder, or the folder cannot be made.
+    """
+    return _files.output_target(_surroundings().folder("output"), prefix, width, height, extension)
+
+
+def saved(target: OutputTarget) -> Any:
+    """The `ui` value that plays the saved file on the node and lists it in the history."""
+    return ui.PreviewVideo([ui.SavedResult(target.path.name, target.subfolder, io.FolderType.output)])
+
+
+# --- Device, progress, cancel, remarks ---------------------------------------------------------------------------
+
+
+def device(choice: str = "auto"):
+    """The torch device for `choice`: "auto" is ComfyUI's own, or the one the headless run was started with."""
+    return _surroundings().device(choice)
+
+
+def dtype(choice: str, on_device: Any):
+    """The torch type to compute in on `on_device`; "auto" takes the fastest that is exact enough there."""
+    from ..dit_core.device import resolve_dtype
+
+    return resolve_dtype(_surroundings().dtype(choice), on_device)
+
+
+def result_device():
+    """Where images and latents between nodes lie: the CPU, unless ComfyUI was told to keep all on the GPU."""
+    return _surroundings().result_device()
+
+
+def zeros(shape: tuple[int, ...]):
+    """A tensor of zeros where results lie."""
+    import torch
+
+    return torch.zeros(shape, device=result_device())
+
+
+class Progress:
+    """Progress of one node. `update` also raises when the person pressed cancel."""
+
+    def __init__(self, cls: type, total: int):
+        self.total = total
+        self._report = _surroundings().progress(cls, total)
+
+    def update(self, step: int, preview: Any = None) -> None:
+        """`step` of `total` steps are done; `preview` is a PIL image or None."""
+        self._report(step, self.total, preview)
+        check_cancelled()
+
+
+def progress(cls: type, total: int) -> Progress:
+    """Start reporting `total` steps for the running node `cls`."""
+    return Progress(cls, total)
+
+
+def check_cancelled() -> None:
+    """Raise if the person asked to stop."""
+    _surroundings().check_cancelled()
+
+
+def note(cls: type, text: str) -> None:
+    """Show a remark to the user: on the node in the editor, in the terminal otherwise. Not for errors."""
+    _surroundings().note(cls, text)
+
+
+# --- Facts about the run -----------------------------------------------------------------------------------------
+
+
+def record(cls: type, **facts: Any) -> None:
+    """Remember JSON-able facts about the running node for the manifest of the files made from its result."""
+    _surroundings().record(cls, facts)
+
+
+def manifest(cls: type) -> dict[str, Any]:
+    """All recorded facts that led to the running node, with package versions."""
+    return _surroundings().manifest(cls)
+
+
+def run_metadata(cls: type) -> dict[str, str]:
+    """Texts for a saved file: `prompt` and `workflow` as ComfyUI writes them, and our manifest under `sora_dit`.
+
+    Empty when ComfyUI was started with --disable-metadata.
+    """
+    if not _surroundings().metadata_wanted():
+        return {}
+    values: dict[str, Any] = dict(cls.hidden.extra_pnginfo or {})
+    if cls.hidden.prompt is not None:
+        values["prompt"] = cls.hidden.prompt
+    values["sora_dit"] = manifest(cls)
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+def video_from_components(images: Any, fps: Fraction, audio: dict[str, Any] | None = None) -> Any:
+    """A VIDEO value from frames `[F, H, W, 3]` 0..1, an exact frame rate and optional AUDIO."""
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=fps, audio=audio))
+
+
+# --- The two kinds of surroundings -------------------------------------------------------------------------------
+
+
+class _Headless:
+    """A bare machine: everything comes from the current `headless.session.Session`."""
+
+    @property
+    def session(self):
+        from ..headless import session
+
+        return session.current()
+
+    def model_roots(self, kinds: tuple[str, ...]) -> list[Path]:
+        return _files.roots_in(self.session.models_dirs, kinds)
+
+    def model_names(self, kinds: tuple[str, ...]) -> list[str]:
+        return _files.list_models(self.model_roots(kinds))
+
+    def folder(self, kind: str) -> Path:
+        return Path(self.session.input_dir if kind == "input" else self.session.output_dir)
+
+    def device(self, choice: str):
+        from ..dit_core.device import resolve_device
+
+        return resolve_device(self.session.device if choice == "auto" else choice)
+
+    def dtype(self, choice: str) -> str:
+        return self.session.dtype if choice == "auto" else choice
+
+    def result_device(self):
+        import torch
+
+        return torch.device("cpu")
+
+    def progress(self, cls: type, total: int) -> Callable[[int, int, Any], None]:
+        return self.session.step
+
+    def check_cancelled(self) -> None:
+        self.session.check_cancelled()
+
+    def note(self, cls: type, text: str) -> None:
+        self.session.note(text)
+
+    def record(self, cls: type, facts: dict[str, Any]) -> None:
+        self.session.record(**facts)
+
+    def manifest(self, cls: type) -> dict[str, Any]:
+        return self.session.full_manifest()
+
+    def metadata_wanted(self) -> bool:
+        return True
+
+
+class _ComfyUI:
+    """Inside ComfyUI. Its modules are looked up at each call: they are public, and tests of others may replace them."""
+
+    def model_roots(self, kinds: tuple[str, ...]) -> list[Path]:
+        import folder_paths
+
+        # Does nothing when it is there; extra_model_paths.yaml may have added other folders of our kind.
+        folder_paths.add_model_folder_path(_files.OWN_KIND, str(Path(folder_paths.models_dir) / _files.OWN_KIND))
+        return [Path(folder) for kind in kinds for folder in folder_paths.get_folder_paths(kind)]
+
+    def model_names(self, kinds: tuple[str, ...]) -> list[str]:
+        import folder_paths
+
+        self.model_roots(kinds)
+        names = (name.replace("\\", "/") for kind in kinds for name in folder_paths.get_filename_list(kind))  # cached
+        return [name for name in names if name.endswith(".safetensors")]
+
+    def folder(self, kind: str) -> Path:
+        import folder_paths
+
+        return Path(folder_paths.get_directory_by_type(kind))
+
+    def device(self, choice: str):
+        if choice == "auto":
+            import comfy.model_management
+
+            return comfy.model_management.get_torch_device()
+        from ..dit_core.device import resolve_device
+
+        return resolve_device(choice)
+
+    def dtype(self, choice: str) -> str:
+        return choice
+
+    def result_device(self):
+        import comfy.model_management
+
+        return comfy.model_management.intermediate_device()
+
+    def progress(self, cls: type, total: int) -> Callable[[int, int, Any], None]:
+        import comfy.utils
+
+        bar = comfy.utils.ProgressBar(total)
+        return lambda step, of, preview: bar.update_absolute(step, of, preview and ("JPEG", preview, 512))
+
+    def check_cancelled(self) -> None:
+        import comfy.model_management
+
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def note(self, cls: type, text: str) -> None:
+        log.info("%s: %s", cls.__name__, text)
+        server = getattr(sys.modules.get("server"), "PromptServer", None)
+        instance = getattr(server, "instance", None)  # there is none when ComfyUI runs without its server
+        if instance is not None and cls.hidden.unique_id is not None:
+            instance.send_progress_text(text, cls.hidden.unique_id)
+
+    def record(self, cls: type, facts: dict[str, Any]) -> None:
+        from . import _manifest
+
+        _manifest.remember(cls.hidden.prompt, cls.hidden.unique_id, facts)
+
+    def manifest(self, cls: type) -> dict[str, Any]:
+        from . import _manifest
+
+        return _manifest.collect(cls.hidden.prompt, cls.hidden.unique_id)
+
+    def metadata_wanted(self) -> bool:
+        args = getattr(sys.modules.get("comfy.cli_args"), "args", None)
+        return not getattr(args, "disable_metadata", False)
+
+
+@functools.cache
+def _surroundings() -> _ComfyUI | _Headless:
+    return _ComfyUI() if in_comfyui else _Headless()

@@ -1,0 +1,74 @@
+"""Device and number type: `auto` on machines with and without a GPU, and choices that cannot be met."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sora_dit.dit_core.device import resolve_device, resolve_dtype
+from sora_dit.dit_core.errors import ConfigError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def pretend(cuda=0, mps=False, capability=(9, 0)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.version, "cuda", "13.0" if cuda else None)
+        monkeypatch.setattr(torch.version, "hip", None)
+
+    return pretend
+
+
+def test_auto_takes_the_best_device(machine):
+    machine()
+    assert resolve_device() == torch.device("cpu")
+    machine(mps=True)
+    assert resolve_device("auto") == torch.device("mps")
+    machine(cuda=2, mps=True)
+    assert resolve_device("auto") == torch.device("cuda")
+    assert resolve_device(" CUDA:1 ") == torch.device("cuda", 1)
+    assert resolve_device(torch.device("cpu")) == torch.device("cpu")
+    assert resolve_device(torch.device("xpu", 0)) == torch.device("xpu", 0)
+
+
+@pytest.mark.parametrize(
+    ("choice", "cuda", "words"),
+    [
+        ("cuda", 0, ["'cuda'", "installed without it", "auto or cpu"]),
+        ("cuda:1", 1, ["'cuda:1'", "has cuda:0."]),
+        ("cuda:9", 3, ["'cuda:9'", "cuda:0 to cuda:2"]),
+        ("mps", 0, ["'mps'", "no Apple GPU"]),
+        ("gpu", 0, ["'gpu'", "auto, cpu, cuda"]),
+        ("cuda:x", 1, ["'cuda:x'", "auto, cpu, cuda"]),
+        ("cuda:-1", 1, ["'cuda:-1'", "auto, cpu, cuda"]),
+        ("cuda:", 1, ["'cuda:'", "auto, cpu, cuda"]),
+        ("cpu:3", 0, ["'cpu:3'", "only one"]),
+        ("", 0, ["''", "auto, cpu, cuda"]),
+    ],
+)
+def test_devices_that_are_not_there(machine, choice, cuda, words):
+    machine(cuda=cuda)
+    with pytest.raises(ConfigError) as caught:
+        resolve_device(choice)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_auto_type_by_device(machine):
+    machine(cuda=1)
+    assert resolve_dtype("auto", "cpu") == torch.float32
+    assert resolve_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    machine(cuda=1, capability=(7, 5))
+    assert resolve_dtype("auto", "cuda:0") == torch.float16
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_a_chosen_type_is_taken(name):
+    assert resolve_dtype(name, "cpu") == resolve_dtype(getattr(torch, name), "cuda") == getattr(torch, name)
+
+
+@pytest.mark.parametrize("choice", ["half", "float64", "", torch.int8])
+def test_unknown_types(choice):
+    with pytest.raises(ConfigError, match="expected auto, float32, bfloat16, float16"):
+        resolve_dtype(choice, "cpu")

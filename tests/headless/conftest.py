@@ -1,0 +1,53 @@
+"""Fake nodes and a prompt builder for the tests of the headless runtime."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def _load_fakes():
+    name = "sora_dit_test_fake_nodes"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, HERE / "fake_nodes.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@pytest.fixture
+def fakes():
+    module = _load_fakes()
+    module.CALLS.clear()
+    return module
+
+
+@pytest.fixture
+def registry(fakes):
+    from sora_dit.headless.registry import Registry
+
+    return Registry.of(fakes.NODES)
+
+
+@pytest.fixture
+def prompt():
+    """prompt(a=("FakeInt", {"value": 1}), show=("FakeShow", {"value": "@a"})): "@id" or "@id:slot" is a link."""
+
+    def build(**nodes):
+        return {
+            node_id: {"class_type": class_type, "inputs": {name: _link(value) for name, value in inputs.items()}}
+            for node_id, (class_type, inputs) in nodes.items()
+        }
+
+    return build
+
+
+def _link(value):
+    if isinstance(value, str) and value.startswith("@"):
+        node_id, _, slot = value[1:].partition(":")
+        return [node_id, int(slot or 0)]
+    return value

@@ -1,0 +1,318 @@
+"""The command line: exit codes, what goes where, and Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sora_dit.headless import cli, run_workflow
+from sora_dit.headless.problems import UsageError, WorkflowError
+from sora_dit.headless.run_errors import RunError
+
+HERE = Path(__file__).parent
+GOOD = {
+    "1": {"class_type": "FakeText", "inputs": {"text": "hello"}, "_meta": {"title": "Prompt"}},
+    "2": {"class_type": "FakeSave", "inputs": {"value": ["1", 0], "prefix": "clip"}},
+    "3": {"class_type": "FakeShow", "inputs": {"value": ["1", 0]}},
+}
+
+
+@pytest.fixture
+def flow(tmp_path):
+    def write(graph=GOOD, name="flow.json"):
+        path = tmp_path / name
+        path.write_text(graph if isinstance(graph, str) else json.dumps(graph), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def main(monkeypatch, fakes, tmp_path, capsys):
+    """main("run", ...) -> (exit code, standard output, standard error) with the fake nodes."""
+    from sora_dit import nodes
+
+    monkeypatch.setattr(nodes, "node_classes", lambda: fakes.NODES)
+    monkeypatch.setattr(nodes, "failures", {}, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = cli.main([str(one) for one in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err or "--verbose" in arguments
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_run_saves_and_says_where(main, flow, tmp_path):
+    code, out, err = main("run", flow(), "--output", "out", "--set", "Prompt.text=a balloon")
+    assert code == 0
+    assert out.splitlines() == ["Show: a balloon", f"saved {Path('out/clip.txt')}"]
+    assert (tmp_path / "out/clip.txt").read_text() == "a balloon"
+    assert "[1/3] Prompt" in err and "done in" in err
+
+
+def test_quiet_and_json(main, flow):
+    code, out, err = main("run", flow(), "--quiet", "--json", "--seed", 1)
+    assert code == 2 and json.loads(out)["problems"][0]["text"].startswith("--seed")  # there is none here
+    code, out, err = main("run", flow(), "--quiet", "--json", "--output", "o")
+    result = json.loads(out)
+    assert code == 0 and err == ""
+    assert result["status"] == "done" and result["outputs"] == [str(Path("o/clip.txt"))]
+    assert result["ui"]["3"]["text"] == ["hello"] and set(result["seconds"]) == {"1", "2", "3"}
+    assert result["manifest"]["nodes"]["1"]["class_type"] == "FakeText"
+
+
+def test_invalid_workflow_is_2_and_lists_everything(main, flow, tmp_path):
+    graph = {
+        "4": {"class_type": "FakeSteps", "inputs": {"steps": 0, "delay": "x"}},
+        "5": {"class_type": "FakeShow", "inputs": {"value": ["4", 0]}},
+    }
+    code, out, err = main("run", flow(graph), "--output", "out")
+    assert code == 2 and out == ""
+    assert err.splitlines() == [
+        "error: Denoise (node 4), latent: is missing; expected a link from an output of type LATENT.",
+        "error: Denoise (node 4), steps: got 0; expected 1 to 1000.",
+        "error: Denoise (node 4), delay: got 'x'; expected a number.",
+    ]
+    assert not (tmp_path / "out").exists()
+    code, out, _ = main("run", flow(graph), "--json")
+    assert code == 2 and len(json.loads(out)["problems"]) == 3
+
+
+def test_failing_node_is_1_and_leaves_no_empty_folder(main, flow, tmp_path):
+    graph = {
+        "1": {"class_type": "FakeFail", "inputs": {"kind": "other"}},
+        "2": {"class_type": "FakeSave", "inputs": {"value": ["1", 0], "prefix": "x"}},
+    }
+    code, out, err = main("run", flow(graph), "--output", "new/folder")
+    assert code == 1 and out == ""
+    assert err.splitlines()[-1] == (
+        "error: Breaks (node 1): it failed with KeyError: 'lost'. Run again with --verbose to see where."
+    )
+    assert not (tmp_path / "new").exists()
+    code, _, err = main("run", flow(graph), "--verbose")
+    assert code == 1 and "Traceback" in err and "KeyError: 'lost'" in err
+    code, out, _ = main("run", flow(graph), "--json", "--quiet")
+    assert code == 1 and json.loads(out)["status"] == "failed"
+
+
+USAGE = [
+    ([], "the following arguments are required: COMMAND"),
+    (["fly"], "invalid choice: 'fly'"),
+    (["run"], "the following arguments are required: FILE"),
+    (["run", "x.json", "--sett", "a=b"], "unrecognized arguments: --sett"),
+    (["run", "nowhere.json"], "error: nowhere.json does not exist; expected a workflow file (.json)."),
+    (["run", "."], "error: . is a folder; expected a workflow file (.json)."),
+    (["run", "flow.json", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+    (["run", "flow.json", "--models", "nowhere"], "error: The models folder nowhere does not exist."),
+    (["run", "flow.json", "--output", "file"], "error: The output folder file is a file; expected a folder."),
+    (["run", "flow.json", "--output", "file/sub"], "error: The output folder"),
+    (["run", "flow.json", "--device", "gpu"], "The device is 'gpu'; expected auto, cpu, cuda, cuda:1 or mps."),
+    (["run", "flow.json", "--dtype", "fp8"], "The dtype is 'fp8'; expected one of: auto, float32, bfloat16, float16."),
+    (["run", "flow.json", "--set", "x"], "expected NODE.INPUT=VALUE"),
+    (["check", "flow.json", "--set", "Promt.text=x"], "Did you mean 'Prompt'?"),
+    (["check", "empty.json"], "error: empty.json is empty; expected a workflow in JSON."),
+    (["convert", "empty.json"], "error: empty.json is empty; expected a workflow in JSON."),
+    (["convert", "list.json"], "error: list.json holds no object; expected a workflow as the editor saves it."),
+    (["convert", "other.json"], "error: other.json is JSON but no workflow; expected what the editor saves."),
+    (
+        ["convert", "flow.json", "--object-info", "list.json"],
+        "list.json holds no object; expected ComfyUI's /object_info.",
+    ),
+    (["convert", "flow.json", "-o", "no/such/out.json"], "cannot be written: No such file or directory."),
+    (["nodes", "FakeIntt"], "error: There is no node 'FakeIntt'. Did you mean 'FakeInt'?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "text"), USAGE, ids=[" ".join(one) or "nothing" for one, _ in USAGE])
+def test_bad_usage_is_2(main, flow, tmp_path, arguments, text):
+    flow()
+    for name, content in (("file", "x"), ("empty.json", ""), ("list.json", "[1]"), ("other.json", '{"a": 1}')):
+        (tmp_path / name).write_text(content)
+    before = sorted(tmp_path.iterdir())
+    code, out, err = main(*arguments)
+    assert code == 2 and text in err and out == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs folder permissions that hold")
+def test_unwritable_output_folder(main, flow, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    code, _, err = main("run", flow(), "--output", "locked")
+    assert code == 2 and "The output folder locked cannot be written to: Permission denied." in err
+
+
+def test_check(main, flow):
+    assert main("check", flow())[:2] == (0, "ok: 3 nodes to run, 2 outputs\n")
+    code, out, _ = main("check", flow(), "--json")
+    assert code == 0 and json.loads(out) == {"status": "ok", "problems": []}
+    graph = {**GOOD, "9": {"class_type": "FakeInt", "inputs": {"value": -1}}}
+    code, out, err = main("check", flow(graph))
+    assert code == 0 and err.startswith("warning: FakeInt (node 9), value: got -1; expected 0 to 100.")
+
+
+def test_nodes(main):
+    code, out, _ = main("nodes")
+    assert code == 0 and "FakeLatent" in out and "Empty Latent" in out
+    code, out, _ = main("nodes", "--json")
+    assert json.loads(out)["FakeAdd"]["input_order"]["required"] == ["a", "b"]
+    code, out, _ = main("nodes", "empty latent")
+    assert code == 0 and "width: INT (16 to 512)" in out and "-> latent: LATENT" in out
+
+
+def test_version(main):
+    code, out, _ = main("--version")
+    assert code == 0 and out.startswith("sora-dit 0.")
+
+
+EDITOR = {
+    "version": 0.4, "last_node_id": 2, "last_link_id": 1, "groups": [], "config": {}, "extra": {},
+    "nodes": [
+        {"id": 1, "type": "FakeText", "order": 0, "mode": 0, "inputs": [], "properties": {}, "title": "Prompt",
+         "outputs": [{"name": "STRING", "type": "STRING", "links": [1]}], "widgets_values": ["hello"]},
+        {"id": 2, "type": "FakeShow", "order": 1, "mode": 0, "properties": {}, "outputs": [],
+         "inputs": [{"name": "value", "type": "*", "link": 1}], "widgets_values": []},
+    ],
+    "links": [[1, 1, 0, 2, 0, "STRING"]],
+}  # fmt: skip
+
+
+def test_editor_files_run_and_convert(main, flow, tmp_path):
+    path = flow(EDITOR)
+    code, out, _ = main("run", path, "--set", "Prompt.text=bye")
+    assert (code, out) == (0, "Show: bye\n")
+    code, out, _ = main("convert", path)
+    assert code == 0
+    assert json.loads(out)["2"] == {"class_type": "FakeShow", "inputs": {"value": ["1", 0]}, "_meta": {"title": "Show"}}
+    code, out, _ = main("convert", path, "-o", tmp_path / "api.json")
+    assert (code, out) == (0, "") and json.loads((tmp_path / "api.json").read_text())["1"]["inputs"] == {
+        "text": "hello"
+    }
+    assert main("run", tmp_path / "api.json")[:2] == (0, "Show: hello\n")
+    code, _, err = main("convert", tmp_path / "api.json")
+    assert code == 0 and "is in API format already" in err
+
+
+def test_convert_with_the_object_info_of_another_machine(main, flow, tmp_path):
+    editor = json.loads(json.dumps(EDITOR).replace("FakeText", "ForeignText"))
+    info = {"ForeignText": {"input": {"required": {"words": ["STRING", {}]}}, "input_order": {"required": ["words"]},
+                            "output": ["STRING"], "output_name": ["STRING"], "name": "ForeignText", "display_name": "F",
+                            "output_is_list": [False], "output_node": False, "description": ""}}  # fmt: skip
+    (tmp_path / "info.json").write_text(json.dumps(info))
+    code, out, err = main("convert", flow(editor), "--object-info", tmp_path / "info.json")
+    assert code == 0 and json.loads(out)["1"]["inputs"] == {"words": "hello"}
+    assert "FakeShow" in err  # which is not in that object_info
+
+
+def test_a_broken_editor_file_is_a_sentence(main, flow):
+    code, _, err = main("run", flow({"nodes": 5, "links": []}))
+    assert code == 2 and err.startswith("error: ") and "Traceback" not in err
+
+
+# --- from Python ---
+
+
+def test_run_workflow(registry, tmp_path):
+    result = run_workflow(GOOD, set={"Prompt.text": "hi"}, output=tmp_path / "out", registry=registry)
+    assert result.outputs == [tmp_path / "out/clip.txt"] and result.outputs[0].read_text() == "hi"
+    assert result.ui["3"]["text"] == ["hi"] and result.cached == [] and set(result.seconds) == {"1", "2", "3"}
+    assert result.manifest["set"] == {"1.text": "hi"}
+    assert result.prompt["1"]["inputs"]["text"] == "hi" and GOOD["1"]["inputs"]["text"] == "hello"
+
+
+def test_run_workflow_with_a_runner_reuses_results(registry, fakes, tmp_path):
+    from sora_dit.headless import Runner
+
+    runner = Runner()
+    first = run_workflow(GOOD, output=tmp_path, registry=registry, runner=runner)
+    fakes.CALLS.clear()
+    second = run_workflow(GOOD, output=tmp_path, registry=registry, runner=runner)
+    assert fakes.CALLS == [] and set(second.cached) == {"2", "3"} and second.outputs == first.outputs
+
+
+def test_run_workflow_raises(registry, tmp_path):
+    with pytest.raises(WorkflowError) as caught:
+        run_workflow({"1": {"class_type": "FakeShow", "inputs": {}}}, output=tmp_path, registry=registry)
+    assert [one.input for one in caught.value.problems] == ["value"]
+    with pytest.raises(UsageError, match="models folder"):
+        run_workflow(GOOD, models=tmp_path / "none", registry=registry)
+    graph = {
+        "1": {"class_type": "FakeFail", "inputs": {"kind": "ours"}},
+        "2": {"class_type": "FakeShow", "inputs": {"value": ["1", 0]}},
+    }
+    with pytest.raises(RunError, match="The latent has 3 channels"):
+        run_workflow(graph, output=tmp_path, registry=registry)
+
+
+# --- another process ---
+
+PROCESS = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("fakes", sys.argv[1])
+fakes = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fakes)
+import sora_dit.nodes
+sora_dit.nodes.node_classes = lambda: fakes.NODES
+from sora_dit.headless.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def start(tmp_path, *arguments):
+    command = [sys.executable, "-c", PROCESS, str(HERE / "fake_nodes.py"), *map(str, arguments)]
+    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+STEPS = {
+    "1": {"class_type": "FakeLoad", "inputs": {"file": "tiny.safetensors"}},
+    "2": {"class_type": "FakeLatent", "inputs": {"model": ["1", 0], "width": 64}},
+    "3": {"class_type": "FakeSteps", "inputs": {"latent": ["2", 0], "steps": 1000, "delay": 0.1}},
+    "4": {"class_type": "FakeSave", "inputs": {"value": ["3", 0], "prefix": "clip"}},
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_signal_stops_within_a_step_and_leaves_nothing(flow, tmp_path, signum, code):
+    process = start(tmp_path, "run", flow(STEPS), "--output", "out", "--verbose")
+    lines = []
+    for line in process.stderr:  # the node before the long one is done
+        lines.append(line)
+        if "Empty Latent" in line:
+            break
+    time.sleep(0.4)
+    sent = time.perf_counter()
+    process.send_signal(signum)
+    _, rest = process.communicate(timeout=20)
+    assert process.returncode == code, rest
+    assert time.perf_counter() - sent < 5
+    assert "stopped; nothing unfinished was left behind." in rest and "Traceback" not in rest
+    assert not (tmp_path / "out").exists()
+
+
+def test_our_own_nodes_need_no_torch_to_be_listed():
+    code = (
+        "import sys; from sora_dit.headless.cli import main; code = main(['nodes', '--json']);"
+        "print(code, [m for m in ('torch', 'numpy', 'av', 'transformers') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "0 []"
+    info = json.loads(done.stdout)
+    assert all(entry["description"] and entry["category"].startswith("Sora DiT/") for entry in info.values())
+
+
+def test_check_imports_nothing_heavy(flow, tmp_path):
+    code = PROCESS.replace(
+        "sys.exit(main(sys.argv[2:]))",
+        "code = main(sys.argv[2:]); print([m for m in ('torch', 'numpy', 'av', 'transformers') if m in sys.modules])",
+    )
+    for arguments in (["check", flow()], ["nodes"], ["convert", flow(EDITOR, "editor.json")]):
+        command = [sys.executable, "-c", code, str(HERE / "fake_nodes.py"), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]", done.stdout
