@@ -49,13 +49,16 @@ class Conditioning:
     def check_model(self, model: VideoDiT) -> None:
         """Raise `SoraDiTError` when this was worked out for other weights."""
         if self.model() is not model:
-            raise SoraDiTError("Conditioning: it was worked out for another model; connect the same model to Timestep "
-                               "Conditioning and to Denoise.")
+            raise SoraDiTError(
+                "Conditioning: it was worked out for another model; connect the same model to Timestep "
+                "Conditioning and to Denoise."
+            )
 
 
 @torch.no_grad()
-def combine(model: VideoDiT, objective: Objective, sigmas: Tensor, positive: Prompt,
-            negative: Prompt | None = None) -> Conditioning:
+def combine(
+    model: VideoDiT, objective: Objective, sigmas: Tensor, positive: Prompt, negative: Prompt | None = None
+) -> Conditioning:
     """All modulation vectors of a schedule in one batched product, all text keys and values, for one or two prompts.
 
     sigmas [steps + 1] as on a SIGMAS wire. Raises `ShapeError` when the text does not fit the model.
@@ -71,11 +74,17 @@ def combine(model: VideoDiT, objective: Objective, sigmas: Tensor, positive: Pro
         pooled = move(prompt.pooled) if model.config.uses_pooled else None
         if pooled is not None and pooled.shape[0] > 1:
             raise ShapeError(f"Prompt: got a batch of {pooled.shape[0]} prompts; expected one.")
-        return PromptConditioning(model.prepare_text(move(prompt.embeddings), mask),
-                                  model.modulate(timesteps.to(parameter.device), pooled))
+        return PromptConditioning(
+            model.prepare_text(move(prompt.embeddings), mask), model.modulate(timesteps.to(parameter.device), pooled)
+        )
 
-    return Conditioning(sigmas.float().cpu(), timesteps.cpu(), work_out(positive),
-                        None if negative is None else work_out(negative), weakref.ref(model))
+    return Conditioning(
+        sigmas.float().cpu(),
+        timesteps.cpu(),
+        work_out(positive),
+        None if negative is None else work_out(negative),
+        weakref.ref(model),
+    )
 
 
 @dataclass(frozen=True)
@@ -99,22 +108,32 @@ class Denoiser:
     With guidance scale 1 or no negative prompt only the positive half runs.
     """
 
-    def __init__(self, model: VideoDiT, objective: Objective, conditioning: Conditioning, guidance_scale: float,
-                 batch: int, known: Known | None = None) -> None:
+    def __init__(
+        self,
+        model: VideoDiT,
+        objective: Objective,
+        conditioning: Conditioning,
+        guidance_scale: float,
+        batch: int,
+        known: Known | None = None,
+    ) -> None:
         conditioning.check_model(model)
         self.model, self.objective, self.known, self.scale = model, objective, known, guidance_scale
         self.sigmas = conditioning.sigmas.tolist()
         prompts = [conditioning.positive]
         if guidance_scale != 1.0:
             if conditioning.negative is None:
-                raise SoraDiTError(f"Guidance scale: got {guidance_scale:g} without a negative prompt; connect a negative "
-                                   "prompt (an empty text will do) to Timestep Conditioning, or set the scale to 1.")
+                raise SoraDiTError(
+                    f"Guidance scale: got {guidance_scale:g} without a negative prompt; connect a negative "
+                    "prompt (an empty text will do) to Timestep Conditioning, or set the scale to 1."
+                )
             prompts.append(conditioning.negative)
         self.halves = len(prompts)
         self.rows = len(conditioning.timesteps)
         self.text = join_texts([p.text.expand(batch) for p in prompts])
-        self.modulation = Modulation(torch.cat([p.modulation.blocks for p in prompts]),
-                                     torch.cat([p.modulation.final for p in prompts]))
+        self.modulation = Modulation(
+            torch.cat([p.modulation.blocks for p in prompts]), torch.cat([p.modulation.final for p in prompts])
+        )
         still = torch.zeros(batch, 1, dtype=torch.bool) if known is None else self._still_patches(known)
         self.still = still.to(self.modulation.final.device).repeat(self.halves, 1)  # [halves * B, t or 1]
         self.offset = torch.arange(self.halves, device=self.still.device).repeat_interleave(batch)[:, None] * self.rows
@@ -156,10 +175,15 @@ def join_texts(texts: list[TextKeyValues]) -> TextKeyValues:
     def pad(x: Tensor) -> Tensor:  # [B, M, heads, d]
         return F.pad(x, (0, 0, 0, 0, 0, longest - x.shape[1]))
 
-    pairs = tuple((torch.cat([pad(k) for k, _ in layer]), torch.cat([pad(v) for _, v in layer]))
-                  for layer in zip(*(t.pairs for t in texts), strict=True))
+    pairs = tuple(
+        (torch.cat([pad(k) for k, _ in layer]), torch.cat([pad(v) for _, v in layer]))
+        for layer in zip(*(t.pairs for t in texts), strict=True)
+    )
     if all(t.mask is None for t in texts) and min(lengths) == longest:
         return TextKeyValues(pairs, None)
-    masks = [t.mask if t.mask is not None else k.new_ones(k.shape[:2], dtype=torch.bool)
-             for t in texts for k in (t.pairs[0][0],)]
+    masks = [
+        t.mask if t.mask is not None else k.new_ones(k.shape[:2], dtype=torch.bool)
+        for t in texts
+        for k in (t.pairs[0][0],)
+    ]
     return TextKeyValues(pairs, torch.cat([F.pad(m, (0, longest - m.shape[1])) for m in masks]))

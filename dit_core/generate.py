@@ -1,4 +1,4 @@
-"""Denoising a latent: noise in, clean latent out, for every task (text, image or video to video, continuing, filling)."""
+"""Denoising a latent: noise in, clean latent out, for every task (text or video to video, continuing, filling in)."""
 
 from __future__ import annotations
 
@@ -30,25 +30,38 @@ def model_statistics(config: TransformerConfig) -> LatentStatistics | None:
 
 
 def noise_like(shape: torch.Size, seed: int, stream: int = 0) -> Tensor:
-    """Unit noise from a CPU generator, so that a seed means the same on every device; `stream` numbers further draws."""
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed((seed + stream * 0x9E3779B97F4A7C15) % 2**64))
+    """Unit noise from a CPU generator, so that a seed means the same on every device; `stream` numbers the draws."""
+    return torch.randn(
+        shape, generator=torch.Generator("cpu").manual_seed((seed + stream * 0x9E3779B97F4A7C15) % 2**64)
+    )
 
 
 @torch.inference_mode()
-def denoise_latent(model: VideoDiT, conditioning: Conditioning, latent: Tensor, *, seed: int, guidance_scale: float = 1.0,
-                   sampler: str = "euler", noise_mask: Tensor | None = None, callback: Callback | None = None) -> Tensor:
+def denoise_latent(
+    model: VideoDiT,
+    conditioning: Conditioning,
+    latent: Tensor,
+    *,
+    seed: int,
+    guidance_scale: float = 1.0,
+    sampler: str = "euler",
+    noise_mask: Tensor | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
     """Run the sampler over the conditioning's schedule.
 
-    latent: raw latent [B, C, T, H, W]; zeros to make a clip from nothing. With a first noise level below the maximum its
-        content shows through (video to video).
+    latent: raw latent [B, C, T, H, W]; zeros to make a clip from nothing. When the first noise level is below the
+        maximum its content shows through (video to video).
     noise_mask: [B or 1, 1, T, H, W] or broadcastable, 1 = generate, 0 = keep; kept parts come out as they went in.
     callback: see `samplers.sample`; it may raise to cancel.
     Returns the raw latent, float32, on the CPU. Raises `ShapeError`, or `SoraDiTError` when the model puts out NaN.
     """
     config = model.config
     if latent.ndim != 5 or latent.shape[1] != config.in_channels:
-        raise ShapeError(f"Latent: got shape {list(latent.shape)}; this model works on [batch, {config.in_channels}, "
-                         "frames, height, width]. Make it with Empty Latent or Encode of the same model.")
+        raise ShapeError(
+            f"Latent: got shape {list(latent.shape)}; this model works on [batch, {config.in_channels}, "
+            "frames, height, width]. Make it with Empty Latent or Encode of the same model."
+        )
     device = next(model.parameters()).device
     objective, statistics = model_objective(config), model_statistics(config)
     clean = latent.to(device, torch.float32)
@@ -62,11 +75,20 @@ def denoise_latent(model: VideoDiT, conditioning: Conditioning, latent: Tensor, 
     whole = first >= objective.sigma_max * (1 - 1e-5)
     x = objective.initial(noise, first) if whole else objective.add_noise(clean, noise, first)
     denoiser = Denoiser(model, objective, conditioning, guidance_scale, len(latent), known)
-    x = sample(sampler, denoiser, x, conditioning.sigmas, objective=objective, callback=callback,
-               noise_source=lambda like, index: noise_like(like.shape, seed, index + 1).to(like.device))
+    x = sample(
+        sampler,
+        denoiser,
+        x,
+        conditioning.sigmas,
+        objective=objective,
+        callback=callback,
+        noise_source=lambda like, index: noise_like(like.shape, seed, index + 1).to(like.device),
+    )
     if not bool(torch.isfinite(x).all()):
-        raise SoraDiTError("Denoise: the model put out numbers that are not finite (NaN); expected a latent. Try dtype "
-                           "float32 in Load Model, another sampler, or a lower guidance scale.")
+        raise SoraDiTError(
+            "Denoise: the model put out numbers that are not finite (NaN); expected a latent. Try dtype "
+            "float32 in Load Model, another sampler, or a lower guidance scale."
+        )
     if statistics is not None:
         x = statistics.denormalise(x)
     if known is not None:  # exact, not just up to rounding of the scale and back
@@ -81,8 +103,9 @@ def expand_mask(mask: Tensor, shape: torch.Size) -> Tensor:
     elif mask.ndim in (2, 3):
         mask = mask.reshape(-1, 1, 1, *mask.shape[-2:])
     if mask.ndim != 5 or mask.shape[0] not in (1, shape[0]):
-        raise ShapeError(f"Noise mask: got shape {list(mask.shape)}; expected [{shape[0]}, 1, {shape[2]}, {shape[3]}, "
-                         f"{shape[4]}].")
+        raise ShapeError(
+            f"Noise mask: got shape {list(mask.shape)}; expected [{shape[0]}, 1, {shape[2]}, {shape[3]}, {shape[4]}]."
+        )
     mask = mask[:, :1].float()
     if mask.shape[2:] != shape[2:]:
         mask = F.interpolate(mask, size=tuple(shape[2:]), mode="nearest")

@@ -21,13 +21,14 @@ class LinearCodec(nn.Module):
     The clip's first latent frame stands for one video frame, taken as `time` equal ones.
     """
 
-    def __init__(self, channels: int, latent_channels: int, time: int, space: int) -> None:
+    def __init__(self, channels: int, latent_channels: int, time: int, space: int, alone: bool = False) -> None:
         super().__init__()
         self.time, self.space = time, space
         size = channels * time * space**2
         self.down = nn.Linear(size, latent_channels)
         self.up = nn.Linear(latent_channels, size)
-        self.logvar = nn.Parameter(torch.full((latent_channels,), -8.0))  # of the posterior, the same everywhere
+        # of the posterior, the same everywhere; beside convolutions those say it
+        self.logvar = nn.Parameter(torch.full((latent_channels,), -8.0)) if alone else None
 
     def boxes(self, video: Tensor, starts_clip: bool = True) -> Tensor:
         """`[B, C, F, H, W]` -> `[B, T, h, w, C * time * space^2]`."""
@@ -79,7 +80,8 @@ class LinearCodec(nn.Module):
         vectors = vectors.flip(1)[:, :kept].T  # [latent_channels, size], the largest first
         spread = values.flip(0)[:kept].clamp_min(1e-8).sqrt()[:, None]
         noise = values.flip(0)[kept:].clamp_min(0).mean() if kept < len(values) else values.new_zeros(())
-        self.logvar.copy_(torch.log((noise / spread.flatten().square()).clamp(1e-6, 1.0)))
+        if self.logvar is not None:
+            self.logvar.copy_(torch.log((noise / spread.flatten().square()).clamp(1e-6, 1.0)))
         self.down.weight.copy_(vectors / spread)
         self.down.bias.copy_(-(vectors / spread) @ mean)
         self.up.weight.copy_((vectors * spread).T)

@@ -88,7 +88,7 @@ class CausalVideoAutoencoder(nn.Module):
         self.decoder = Decoder(self.config)
         c = self.config
         sizes = (c.in_channels, c.latent_channels, c.temporal_factor, c.spatial_factor)
-        self.linear = LinearCodec(*sizes) if c.linear != "none" else None
+        self.linear = LinearCodec(*sizes, alone=self.encoder is None) if c.linear != "none" else None
 
     @property
     def statistics(self) -> LatentStatistics | None:

@@ -1,4 +1,4 @@
-"""Key maps: how the weights of a published checkpoint lie in our transformer. Immutable values, testable without weights.
+"""Key maps: how the weights of a published checkpoint lie in our transformer; immutable, testable without weights.
 
 A rule names one tensor of ours and the tensors of theirs that it is made of. The same rules read (`convert`) and write
 (`export`), so a round trip is exact.
@@ -41,15 +41,18 @@ class KeyMap:
             per_block = "{i}" in rule.ours
             stacked = not per_block and any("{i}" in name for name in rule.theirs)
             if per_block:
-                out += [(rule, rule.ours.format(i=i), tuple(n.format(i=i) for n in rule.theirs))
-                        for i in range(self.depth)]
+                out += [
+                    (rule, rule.ours.format(i=i), tuple(n.format(i=i) for n in rule.theirs)) for i in range(self.depth)
+                ]
             elif stacked:
                 out.append((rule, rule.ours, tuple(rule.theirs[0].format(i=i) for i in range(self.depth))))
             else:
                 out.append((rule, rule.ours, rule.theirs))
         return out
 
-    def convert(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> tuple[dict[str, Tensor], list[str]]:
+    def convert(
+        self, theirs: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
+    ) -> tuple[dict[str, Tensor], list[str]]:
         """Their weights as ours, reshaped to `shapes` (ours), and the names of theirs that no rule knows.
 
         Tensors of which a part is missing are left out, for the load report to name.
@@ -59,7 +62,9 @@ class KeyMap:
             used.update(names)
             if ours in shapes and all(n in theirs for n in names):
                 parts = [theirs[n] for n in names]
-                joined = parts[0] if len(parts) == 1 else torch.cat([p.flatten(0, -2) if p.ndim > 1 else p for p in parts])
+                joined = (
+                    parts[0] if len(parts) == 1 else torch.cat([p.flatten(0, -2) if p.ndim > 1 else p for p in parts])
+                )
                 out[ours] = joined.reshape(shapes[ours]) if joined.numel() == shapes[ours].numel() else joined
         return out, sorted(set(theirs) - used)
 

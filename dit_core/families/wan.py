@@ -9,18 +9,40 @@ from ..transformer import TransformerConfig
 from .keymap import KeyMap, Rule
 
 
-def wan_config(width: int, depth: int, heads: int, ff_width: int, in_channels: int = 16, out_channels: int | None = None,
-               text_width: int = 4096) -> TransformerConfig:
+def wan_config(
+    width: int,
+    depth: int,
+    heads: int,
+    ff_width: int,
+    in_channels: int = 16,
+    out_channels: int | None = None,
+    text_width: int = 4096,
+) -> TransformerConfig:
     """The configuration that makes our transformer a Wan of these sizes (1.3B: 1536, 30, 12, 8960)."""
-    return TransformerConfig(width=width, depth=depth, heads=heads, ff_width=ff_width, in_channels=in_channels,
-                             out_channels=out_channels, patch=(1, 2, 2), text="cross", text_width=text_width,
-                             text_projection=True, modulation="shared", qk_norm="width", cross_norm=True,
-                             rope_theta=10000.0, objective="flow")
+    return TransformerConfig(
+        width=width,
+        depth=depth,
+        heads=heads,
+        ff_width=ff_width,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        patch=(1, 2, 2),
+        text="cross",
+        text_width=text_width,
+        text_projection=True,
+        modulation="shared",
+        qk_norm="width",
+        cross_norm=True,
+        rope_theta=10000.0,
+        objective="flow",
+    )
 
 
 def _linear(ours: str, *theirs: str, weight_shape: tuple[int, ...] | None = None) -> list[Rule]:
-    return [Rule(f"{ours}.weight", tuple(f"{n}.weight" for n in theirs), weight_shape),
-            Rule(f"{ours}.bias", tuple(f"{n}.bias" for n in theirs))]
+    return [
+        Rule(f"{ours}.weight", tuple(f"{n}.weight" for n in theirs), weight_shape),
+        Rule(f"{ours}.bias", tuple(f"{n}.bias" for n in theirs)),
+    ]
 
 
 def _attention(ours: str, theirs: str, out: str, names: tuple[str, ...], fused: str) -> list[Rule]:

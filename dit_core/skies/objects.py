@@ -105,5 +105,3 @@ def plane(rgb: Tensor, cast: Cast, canvas: Canvas) -> Tensor:
     fin = torch.maximum((a + 0.86 - 0.5 * b - 0.02).abs() - 0.10, (b + 0.20).abs() - 0.20)
     shape = torch.minimum(torch.minimum(body, wing), fin)
     return torch.lerp(rgb, cast.color("silhouette"), (0.5 - shape / pixel).clamp(0, 1))
-
-

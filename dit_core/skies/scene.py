@@ -86,7 +86,7 @@ class SkyScene:
 
     @property
     def luminary(self) -> str:
-        """"sun" or "moon", by time of day."""
+        """ "sun" or "moon", by time of day."""
         return "moon" if self.time in ("dusk", "night") else "sun"
 
 

@@ -207,4 +207,3 @@ def _own_names(raw: RawHeader, encoder: TextEncoder) -> list[tuple[str, str]]:
     prefix = anchors[0][: -len(family.anchor)].removesuffix(family.optional_prefix) if anchors else ""
     names = [(full.removeprefix(prefix), full) for full in raw.tensors if full.startswith(prefix)]
     return [(name, full) for name, full in names if not name.startswith(family.left_out)]
-

@@ -40,9 +40,15 @@ def reconstruction_loss(got: Tensor, wanted: Tensor, settings: AutoencoderTraini
     return terms
 
 
-def train_autoencoder(config: AutoencoderConfig, source: SkySource, folder: Path, loop: LoopSettings,
-                      training: AutoencoderTraining, device: torch.device,
-                      report: Callable[[dict], None] | None = None) -> tuple[CausalVideoAutoencoder, dict, bool]:
+def train_autoencoder(
+    config: AutoencoderConfig,
+    source: SkySource,
+    folder: Path,
+    loop: LoopSettings,
+    training: AutoencoderTraining,
+    device: torch.device,
+    report: Callable[[dict], None] | None = None,
+) -> tuple[CausalVideoAutoencoder, dict, bool]:
     """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done."""
     torch.manual_seed(training.seed)
     model = CausalVideoAutoencoder(config).to(device)
@@ -70,8 +76,12 @@ def train_autoencoder(config: AutoencoderConfig, source: SkySource, folder: Path
             got, posterior = model(video, generator)
         terms = reconstruction_loss(got.float(), video, training)
         terms["kl"] = posterior.kl()
-        loss = terms["absolute"] + training.squared * terms["squared"] + training.edges * terms["edges"] \
+        loss = (
+            terms["absolute"]
+            + training.squared * terms["squared"]
+            + training.edges * terms["edges"]
             + training.kl * terms["kl"]
+        )
         terms["psnr"] = -10 * torch.log10(terms["squared"].detach() / 4)
         return loss, {name: value.detach() for name, value in terms.items()}
 
@@ -84,16 +94,19 @@ def train_autoencoder(config: AutoencoderConfig, source: SkySource, folder: Path
 
 
 @torch.no_grad()
-def measure_latents(model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 256,
-                    batch: int = 16) -> LatentStatistics:
+def measure_latents(
+    model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 256, batch: int = 16
+) -> LatentStatistics:
     """Mean and standard deviation of each latent channel over rendered clips."""
-    return LatentStatistics.measure(model.encode(source.clips(10**7 + i, batch, device)).mean.float()
-                                    for i in range(0, clips, batch))
+    return LatentStatistics.measure(
+        model.encode(source.clips(10**7 + i, batch, device)).mean.float() for i in range(0, clips, batch)
+    )
 
 
 @torch.no_grad()
-def reconstruction_psnr(model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 64,
-                        batch: int = 8) -> float:
+def reconstruction_psnr(
+    model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 64, batch: int = 8
+) -> float:
     """Mean over clips of the peak signal-to-noise ratio in dB, posterior mean, output clipped to -1..1."""
     values = []
     for start in range(0, clips, batch):

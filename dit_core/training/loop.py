@@ -60,8 +60,12 @@ def stop_on_signal():
             signal.signal(number, handler)
 
 
-def run_loop(state: TrainingState, step_function: StepFunction, settings: LoopSettings,
-             report: Callable[[dict], None] | None = None) -> bool:
+def run_loop(
+    state: TrainingState,
+    step_function: StepFunction,
+    settings: LoopSettings,
+    report: Callable[[dict], None] | None = None,
+) -> bool:
     """Train until the planned steps are done (returns True) or time or a signal stops it (False); saves either way.
 
     `step_function(step)` returns the loss and tensors to log. Raises `TrainingDiverged` when the loss stops being a
@@ -110,8 +114,9 @@ def _plan(position: dict, settings: LoopSettings, first: int, elapsed: float) ->
     return position["total"]
 
 
-def _update(state: TrainingState, step_function: StepFunction, factor: float, parameters: list[Tensor],
-            clip: float) -> tuple[Tensor, dict]:
+def _update(
+    state: TrainingState, step_function: StepFunction, factor: float, parameters: list[Tensor], clip: float
+) -> tuple[Tensor, dict]:
     set_learning_rate(state.optimisers, factor)
     loss, values = step_function(state.position["step"])
     loss.backward()
@@ -143,8 +148,13 @@ class _Log:
     def flush(self, position: dict, factor: float) -> None:
         if not self.count:
             return
-        line: dict = {"step": position["step"], "samples": position["samples"], "total": position.get("total"),
-                      "seconds": round(position["seconds"], 1), "rate": round(factor, 4)}
+        line: dict = {
+            "step": position["step"],
+            "samples": position["samples"],
+            "total": position.get("total"),
+            "seconds": round(position["seconds"], 1),
+            "rate": round(factor, 4),
+        }
         for name, value in self.sums.items():
             mean = (value / self.count).tolist()
             line[name] = [round(m, 5) for m in mean] if isinstance(mean, list) else round(mean, 5)
@@ -155,5 +165,7 @@ class _Log:
         if self.report:
             self.report(line)
         if not math.isfinite(line["loss"]):
-            raise TrainingDiverged(f"Training diverged before step {position['step']}: the loss is {line['loss']}; the "
-                                   f"last good state is in {self.path.parent}. Try a lower learning rate.")
+            raise TrainingDiverged(
+                f"Training diverged before step {position['step']}: the loss is {line['loss']}; the "
+                f"last good state is in {self.path.parent}. Try a lower learning rate."
+            )

@@ -71,24 +71,49 @@ def make_optimisers(modules: dict[str, nn.Module], kind: str, lr: float, weight_
     Inner matrices are weights with two axes or more, except embeddings, first and last projections and modulation,
     whose rows are not interchangeable features.
     """
-    outer = ("patch_in", "final", "modulation", "timestep", "pooled", "shared", "embed", "table", "relative_attention",
-             "conv_in", "conv_out", "door", "exit")
+    outer = (
+        "patch_in",
+        "final",
+        "modulation",
+        "timestep",
+        "pooled",
+        "shared",
+        "embed",
+        "table",
+        "relative_attention",
+        "conv_in",
+        "conv_out",
+        "door",
+        "exit",
+    )
     inner: dict[int, list] = defaultdict(list)
     rest: dict[bool, list] = defaultdict(list)
     for module in modules.values():
         for name, p in module.named_parameters():
             if not p.requires_grad:
                 continue
-            if kind == "muon" and p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 8 and not any(o in name for o in outer):
+            if (
+                kind == "muon"
+                and p.ndim >= 2
+                and min(p.shape[0], p[0].numel()) > 8
+                and not any(o in name for o in outer)
+            ):
                 inner[3 if ".qkv." in name else 2 if ".kv." in name else 1].append(p)
             else:
                 rest[p.ndim >= 2].append(p)
-    optimisers: list = [torch.optim.AdamW(
-        [dict(params=ps, weight_decay=weight_decay if decay else 0.0) for decay, ps in rest.items()],
-        lr=lr, betas=(0.9, 0.98), eps=1e-8, fused=any(p.is_cuda for ps in rest.values() for p in ps))]
+    optimisers: list = [
+        torch.optim.AdamW(
+            [dict(params=ps, weight_decay=weight_decay if decay else 0.0) for decay, ps in rest.items()],
+            lr=lr,
+            betas=(0.9, 0.98),
+            eps=1e-8,
+            fused=any(p.is_cuda for ps in rest.values() for p in ps),
+        )
+    ]
     if inner:
-        optimisers.append(Muon([dict(params=ps, split=split) for split, ps in inner.items()], lr=lr,
-                               weight_decay=weight_decay))
+        optimisers.append(
+            Muon([dict(params=ps, split=split) for split, ps in inner.items()], lr=lr, weight_decay=weight_decay)
+        )
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["peak_lr"] = lr

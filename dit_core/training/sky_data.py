@@ -63,9 +63,16 @@ class LatentCache:
 
 
 @torch.no_grad()
-def build_cache(source: SkySource, autoencoder: CausalVideoAutoencoder, text: TextEncoder, count: int,
-                device: torch.device, batch: int = 64, wordings: int = 4,
-                report: Callable[[dict], None] | None = None) -> LatentCache:
+def build_cache(
+    source: SkySource,
+    autoencoder: CausalVideoAutoencoder,
+    text: TextEncoder,
+    count: int,
+    device: torch.device,
+    batch: int = 64,
+    wordings: int = 4,
+    report: Callable[[dict], None] | None = None,
+) -> LatentCache:
     """Render, encode (posterior mean, normalised by the autoencoder's statistics) and tokenise `count` clips."""
     latents = None
     tokens = torch.zeros(count, wordings, text.max_length, dtype=torch.int16)
@@ -78,9 +85,9 @@ def build_cache(source: SkySource, autoencoder: CausalVideoAutoencoder, text: Te
         mean = statistics.normalise(mean.float())
         if latents is None:
             latents = torch.empty(count, *mean.shape[1:], dtype=torch.float16, device=device)
-        latents[start:start + n] = mean.half()
+        latents[start : start + n] = mean.half()
         ids, _ = text.tokenize([c for i in range(start, start + n) for c in source.captions(i, wordings)])
-        tokens[start:start + n, :, : ids.shape[1]] = ids.view(n, wordings, -1).short()
+        tokens[start : start + n, :, : ids.shape[1]] = ids.view(n, wordings, -1).short()
         if report and (start // batch) % 50 == 0:
             report({"cached": start + n, "of": count})
     return LatentCache(latents, tokens.to(device))

@@ -28,16 +28,48 @@ from .loop import LoopSettings
 from .sky_data import LatentCache, SkySource, build_cache
 from .transformer import TransformerTraining, train_transformer
 
-AUTOENCODER = AutoencoderConfig(patch=4, encoder_channels=(48, 64, 96), decoder_channels=(64, 96, 128), encoder_blocks=1,
-                                decoder_blocks=2, spatial_downsample=(True, False), linear="encoder",
-                                kl=AutoencoderTraining.kl)
-TEXT = {"family": "t5", "tokenizer": "byt5", "max_length": 192,
-        "config": dict(vocab_size=384, d_model=192, d_kv=32, num_heads=6, d_ff=384, num_layers=3, dropout_rate=0.0,
-                       feed_forward_proj="gated-gelu", relative_attention_num_buckets=32)}
+AUTOENCODER = AutoencoderConfig(
+    patch=4,
+    encoder_channels=(48, 64, 96),
+    decoder_channels=(64, 96, 128),
+    encoder_blocks=1,
+    decoder_blocks=2,
+    spatial_downsample=(True, False),
+    linear="encoder",
+    kl=AutoencoderTraining.kl,
+)
+TEXT = {
+    "family": "t5",
+    "tokenizer": "byt5",
+    "max_length": 192,
+    "config": dict(
+        vocab_size=384,
+        d_model=192,
+        d_kv=32,
+        num_heads=6,
+        d_ff=384,
+        num_layers=3,
+        dropout_rate=0.0,
+        feed_forward_proj="gated-gelu",
+        relative_attention_num_buckets=32,
+    ),
+}
 # one token per latent cell: with coarse tokens the picture falls apart at their borders until very late in training
-TRANSFORMER = TransformerConfig(width=256, depth=6, heads=4, ff_width=1024, patch=(1, 1, 1), text="both", text_width=192,
-                                text_projection=False, modulation="shared", qk_norm="head", cross_norm=True,
-                                rope_theta=100.0, objective="flow")
+TRANSFORMER = TransformerConfig(
+    width=256,
+    depth=6,
+    heads=4,
+    ff_width=1024,
+    patch=(1, 1, 1),
+    text="both",
+    text_width=192,
+    text_projection=False,
+    modulation="shared",
+    qk_norm="head",
+    cross_norm=True,
+    rope_theta=100.0,
+    objective="flow",
+)
 AUTOENCODER_SOURCE = SkySource(seed=11)
 TRANSFORMER_SOURCE = SkySource(seed=22)
 HELD_OUT_SOURCE = SkySource(seed=33, split="heldout")
@@ -46,8 +78,9 @@ HELD_OUT_SOURCE = SkySource(seed=33, split="heldout")
 def commit() -> str:
     """The commit of the code that trains, for the provenance."""
     try:
-        return subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
-                              check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -59,20 +92,36 @@ def print_line(line: dict) -> None:
 
 def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     """Train the autoencoder and write it as a bundle of its own."""
-    loop = LoopSettings(steps=args.steps, minutes=args.minutes, batch=args.batch or 8, warmup=50, decay=args.decay,
-                        log_every=20)
+    loop = LoopSettings(
+        steps=args.steps, minutes=args.minutes, batch=args.batch or 8, warmup=50, decay=args.decay, log_every=20
+    )
     training = AutoencoderTraining(optimiser=args.optimiser, lr=args.lr or AutoencoderTraining.lr)
     source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames)
-    model, position, done = train_autoencoder(AUTOENCODER, source, args.state / "autoencoder", loop, training, device,
-                                              print_line)
+    model, position, done = train_autoencoder(
+        AUTOENCODER, source, args.state / "autoencoder", loop, training, device, print_line
+    )
     held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames)
     psnr = reconstruction_psnr(model, held_out, device)
-    provenance = {"autoencoder": {"made": time.strftime("%Y-%m-%d"), "commit": commit(), "source": asdict(source),
-                                  "training": asdict(training), "batch": loop.batch, **position, "finished": done,
-                                  "psnr_held_out": round(psnr, 2), "device": device_name(device)}}
+    provenance = {
+        "autoencoder": {
+            "made": time.strftime("%Y-%m-%d"),
+            "commit": commit(),
+            "source": asdict(source),
+            "training": asdict(training),
+            "batch": loop.batch,
+            **position,
+            "finished": done,
+            "psnr_held_out": round(psnr, 2),
+            "device": device_name(device),
+        }
+    }
     print_line({"psnr_held_out": psnr, "done": done, **position})
-    save_bundle(args.state / "autoencoder.safetensors", {"autoencoder": (model.config.to_dict(), model.state_dict())},
-                provenance, dtype=torch.float32)
+    save_bundle(
+        args.state / "autoencoder.safetensors",
+        {"autoencoder": (model.config.to_dict(), model.state_dict())},
+        provenance,
+        dtype=torch.float32,
+    )
 
 
 def load_autoencoder(args: argparse.Namespace, device: torch.device) -> tuple[CausalVideoAutoencoder, dict]:
@@ -86,10 +135,12 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     autoencoder, provenance = load_autoencoder(args, device)
     source = replace(TRANSFORMER_SOURCE, height=args.size, width=args.size, frames=args.frames)
     statistics = autoencoder.config
-    config = replace(TRANSFORMER, latent_mean=statistics.latent_mean,
-                     latent_std=statistics.latent_std,
-                     training={"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps,
-                               "shift": 1.0})
+    config = replace(
+        TRANSFORMER,
+        latent_mean=statistics.latent_mean,
+        latent_std=statistics.latent_std,
+        training={"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps, "shift": 1.0},
+    )
     torch.manual_seed(args.seed)
     model = VideoDiT(config).to(device)
     text = TextEncoder.from_config(TEXT).to(device)
@@ -100,20 +151,37 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     cache = cached_latents(args, source, autoencoder, text, device)
     loop = LoopSettings(steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=300, decay=args.decay)
     training = TransformerTraining(optimiser=args.optimiser, lr=args.lr or TransformerTraining.lr, seed=args.seed)
-    position, done = train_transformer(model, text, cache, args.state / "transformer", loop, training, device, print_line)
-    provenance["transformer"] = {"made": time.strftime("%Y-%m-%d"), "commit": commit(), "source": asdict(source),
-                                 "clips": len(cache), "training": asdict(training), "batch": loop.batch, **position,
-                                 "finished": done, "device": device_name(device),
-                                 "started_from": str(args.start or "random weights")}
-    components = {"transformer": (config.to_dict(), model.state_dict()),
-                  "text_encoder": (text.config_dict(), text.module.state_dict()),
-                  "autoencoder": (autoencoder.config.to_dict(), autoencoder.state_dict())}
+    position, done = train_transformer(
+        model, text, cache, args.state / "transformer", loop, training, device, print_line
+    )
+    provenance["transformer"] = {
+        "made": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "source": asdict(source),
+        "clips": len(cache),
+        "training": asdict(training),
+        "batch": loop.batch,
+        **position,
+        "finished": done,
+        "device": device_name(device),
+        "started_from": str(args.start or "random weights"),
+    }
+    components = {
+        "transformer": (config.to_dict(), model.state_dict()),
+        "text_encoder": (text.config_dict(), text.module.state_dict()),
+        "autoencoder": (autoencoder.config.to_dict(), autoencoder.state_dict()),
+    }
     save_bundle(args.state / "starter.safetensors", components, provenance, dtype=torch.float16)
     print_line({"written": str(args.state / "starter.safetensors"), "done": done, **position})
 
 
-def cached_latents(args: argparse.Namespace, source: SkySource, autoencoder: CausalVideoAutoencoder, text: TextEncoder,
-                   device: torch.device) -> LatentCache:
+def cached_latents(
+    args: argparse.Namespace,
+    source: SkySource,
+    autoencoder: CausalVideoAutoencoder,
+    text: TextEncoder,
+    device: torch.device,
+) -> LatentCache:
     """The latent cache of this state folder; made and kept there if it is not yet."""
     path = args.state / f"latents_{args.size}_{args.frames}_{args.clips}.safetensors"
     if path.exists():

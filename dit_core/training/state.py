@@ -32,8 +32,14 @@ class TrainingState:
     Random numbers are drawn from generators seeded by the step, so the position is all there is to keep of them.
     """
 
-    def __init__(self, folder: str | Path, modules: dict[str, nn.Module], averages: dict[str, MovingAverage],
-                 optimisers: list[torch.optim.Optimizer], settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        modules: dict[str, nn.Module],
+        averages: dict[str, MovingAverage],
+        optimisers: list[torch.optim.Optimizer],
+        settings: dict[str, Any],
+    ) -> None:
         self.path = state_path(folder)
         self.modules, self.averages, self.optimisers, self.settings = modules, averages, optimisers, settings
         self.position: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0}
@@ -71,8 +77,10 @@ class TrainingState:
                 self._check_settings(settings)
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise CheckpointError(f"Training state {self.path}: cannot be read ({error}); expected a whole safetensors "
-                                  "file. Remove it to start anew.") from error
+            raise CheckpointError(
+                f"Training state {self.path}: cannot be read ({error}); expected a whole safetensors "
+                "file. Remove it to start anew."
+            ) from error
         for name, module in self.modules.items():
             module.load_state_dict(_under(tensors, f"module.{name}."))
         for name, average in self.averages.items():
@@ -85,11 +93,16 @@ class TrainingState:
 
     def _check_settings(self, saved: dict[str, Any]) -> None:
         now = json.loads(json.dumps(self.settings))
-        differ = [f"{k} was {saved.get(k)!r}, is {now.get(k)!r}" for k in sorted(set(saved) | set(now))
-                  if saved.get(k) != now.get(k)]
+        differ = [
+            f"{k} was {saved.get(k)!r}, is {now.get(k)!r}"
+            for k in sorted(set(saved) | set(now))
+            if saved.get(k) != now.get(k)
+        ]
         if differ:
-            raise CheckpointError(f"Training state {self.path}: belongs to another training ({'; '.join(differ)}). "
-                                  "Use the same settings, or another folder.")
+            raise CheckpointError(
+                f"Training state {self.path}: belongs to another training ({'; '.join(differ)}). "
+                "Use the same settings, or another folder."
+            )
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -105,7 +118,7 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key[len(prefix):]: value for key, value in tensors.items() if key.startswith(prefix)}
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

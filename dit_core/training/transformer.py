@@ -62,16 +62,30 @@ def by_level(loss: Tensor, level: Tensor) -> dict[str, Tensor]:
     return {"level_loss_sum": sums, "level_count": counts}
 
 
-def train_transformer(model: VideoDiT, text: TextEncoder, cache: LatentCache, folder: Path, loop: LoopSettings,
-                      training: TransformerTraining, device: torch.device,
-                      report: Callable[[dict], None] | None = None, provenance: dict | None = None) -> tuple[dict, bool]:
-    """Train or go on; leaves the averaged weights in `model` and `text`; returns the position and whether it is done."""
+def train_transformer(
+    model: VideoDiT,
+    text: TextEncoder,
+    cache: LatentCache,
+    folder: Path,
+    loop: LoopSettings,
+    training: TransformerTraining,
+    device: torch.device,
+    report: Callable[[dict], None] | None = None,
+    provenance: dict | None = None,
+) -> tuple[dict, bool]:
+    """Train or go on; leaves the averaged weights in `model` and `text`. Returns position and whether done."""
     objective = model_objective(model.config)
     modules = {"transformer": model, "text_encoder": text.module}
     optimisers = make_optimisers(modules, training.optimiser, training.lr, training.weight_decay)
     averages = {name: MovingAverage(module, training.ema) for name, module in modules.items()}
-    settings = {"config": model.config.to_dict(), "text": text.config_dict(), "training": asdict(training),
-                "batch": loop.batch, "clips": len(cache), **(provenance or {})}
+    settings = {
+        "config": model.config.to_dict(),
+        "text": text.config_dict(),
+        "training": asdict(training),
+        "batch": loop.batch,
+        "clips": len(cache),
+        **(provenance or {}),
+    }
     state = TrainingState(folder, modules, averages, optimisers, settings)
     state.load()
     text.module.train()
@@ -104,8 +118,9 @@ def train_transformer(model: VideoDiT, text: TextEncoder, cache: LatentCache, fo
     return state.position, done
 
 
-def _draw_batch(cache: LatentCache, batch: int, generator: torch.Generator, dropout: float,
-                end: Tensor) -> tuple[Tensor, Tensor]:
+def _draw_batch(
+    cache: LatentCache, batch: int, generator: torch.Generator, dropout: float, end: Tensor
+) -> tuple[Tensor, Tensor]:
     """Clean latents [B, C, T, h, w] float32 and token ids [B, L] of random clips and wordings."""
     device = generator.device
     index = torch.randint(len(cache), (batch,), generator=generator, device=device)

@@ -61,7 +61,9 @@ class TransformerConfig:
                 raise ConfigError(f"Transformer config: {name} is {value!r}; expected a whole number of at least 1.")
         object.__setattr__(self, "patch", tuple(self.patch))
         if len(self.patch) != 3 or any(not isinstance(p, int) or p < 1 for p in self.patch):
-            raise ConfigError(f"Transformer config: patch is {self.patch!r}; expected three whole numbers of at least 1.")
+            raise ConfigError(
+                f"Transformer config: patch is {self.patch!r}; expected three whole numbers of at least 1."
+            )
         if self.width % self.heads or self.head_width % 2 or self.head_width < 6:
             raise ConfigError(
                 f"Transformer config: width {self.width} over {self.heads} heads gives heads of "
@@ -72,8 +74,10 @@ class TransformerConfig:
             if value is not None:
                 object.__setattr__(self, name, tuple(float(v) for v in value))
                 if len(value) != self.in_channels:
-                    raise ConfigError(f"Transformer config: {name} has {len(value)} values; expected one for each of "
-                                      f"the {self.in_channels} latent channels.")
+                    raise ConfigError(
+                        f"Transformer config: {name} has {len(value)} values; expected one for each of "
+                        f"the {self.in_channels} latent channels."
+                    )
 
     @property
     def head_width(self) -> int:
@@ -105,8 +109,9 @@ class TransformerConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ConfigError(f"Transformer config: unknown key {', '.join(unknown)}; this version knows "
-                              f"{', '.join(sorted(known))}.")
+            raise ConfigError(
+                f"Transformer config: unknown key {', '.join(unknown)}; this version knows {', '.join(sorted(known))}."
+            )
         missing = [n for n in ("width", "depth", "heads", "ff_width") if n not in values]
         if missing:
             raise ConfigError(f"Transformer config: {', '.join(missing)} missing.")

@@ -34,7 +34,7 @@ class RMSNorm(nn.Module):
 
 
 class QueryKeyNorm(nn.Module):
-    """RMS norm of queries or keys [..., heads, d], over one head (`head`), all heads together (`width`) or not at all."""
+    """RMS norm of queries or keys [..., heads, d], over one head (`head`), over all heads (`width`) or none."""
 
     def __init__(self, kind: str, heads: int, head_width: int, eps: float) -> None:
         super().__init__()

@@ -42,8 +42,9 @@ class TextKeyValues:
         if not self.pairs or self.pairs[0][0].shape[0] == batch:
             return self
         grow = lambda x: x.expand(batch, *x.shape[1:])  # noqa: E731
-        return TextKeyValues(tuple((grow(k), grow(v)) for k, v in self.pairs),
-                             None if self.mask is None else grow(self.mask))
+        return TextKeyValues(
+            tuple((grow(k), grow(v)) for k, v in self.pairs), None if self.mask is None else grow(self.mask)
+        )
 
 
 class VideoDiT(nn.Module):
@@ -98,8 +99,10 @@ class VideoDiT(nn.Module):
             return TextKeyValues((), None)
         if context is None or context.ndim != 3 or context.shape[-1] != self.config.text_width:
             got = "nothing" if context is None else f"a tensor of shape {tuple(context.shape)}"
-            raise ShapeError(f"Text conditioning: got {got}; this model was trained with text embeddings of size "
-                             f"{self.config.text_width}, shape [batch, tokens, {self.config.text_width}].")
+            raise ShapeError(
+                f"Text conditioning: got {got}; this model was trained with text embeddings of size "
+                f"{self.config.text_width}, shape [batch, tokens, {self.config.text_width}]."
+            )
         if self.text_in is not None:
             context = self.text_in(context)
         return TextKeyValues(tuple(b.text_attention.project(context) for b in self.blocks), mask)
@@ -137,8 +140,10 @@ class VideoDiT(nn.Module):
         """One pass. x [B, C, T, H, W]; modulation [B, t or 1, ...] from `Modulation.select` -> [B, out, T, H, W]."""
         c = self.config
         if x.ndim != 5 or x.shape[1] != c.in_channels:
-            raise ShapeError(f"Latent: got shape {tuple(x.shape)}; this model expects [batch, {c.in_channels}, frames, "
-                             "height, width].")
+            raise ShapeError(
+                f"Latent: got shape {tuple(x.shape)}; this model expects [batch, {c.in_channels}, frames, "
+                "height, width]."
+            )
         size = x.shape[-3:]
         grid = grid_of(size, c.patch)
         h = self.patch_in(patchify(pad_to_patches(x, c.patch), c.patch))  # [B, t, n, D]
@@ -157,15 +162,23 @@ class VideoDiT(nn.Module):
         if timesteps.ndim == 1:
             return timesteps[:, None]
         if timesteps.shape[1] != frames:
-            raise ShapeError(f"Timesteps: got {timesteps.shape[1]} per clip; expected one, or one for each of the "
-                             f"{frames} latent frames.")
+            raise ShapeError(
+                f"Timesteps: got {timesteps.shape[1]} per clip; expected one, or one for each of the "
+                f"{frames} latent frames."
+            )
         step = self.config.patch[0]
         if step == 1:
             return timesteps
         return F.pad(timesteps, (0, -frames % step), value=float("-inf")).unflatten(1, (-1, step)).amax(-1)
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, context_mask: Tensor | None = None,
-                pooled: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        pooled: Tensor | None = None,
+    ) -> Tensor:
         """x [B, C, T, H, W], timesteps [B] or [B, T], context [B, M, text_width], mask [B, M], pooled [B, width]."""
         t = self.frame_timesteps(timesteps, x.shape[2])  # [B, t or 1]
         if pooled is not None:

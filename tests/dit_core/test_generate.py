@@ -10,8 +10,17 @@ from sora_dit.dit_core.errors import ShapeError, SoraDiTError
 from sora_dit.dit_core.generate import denoise_latent, expand_mask, model_objective, noise_like
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 
-CONFIG = TransformerConfig(width=24, depth=3, heads=2, ff_width=32, in_channels=4, text_width=10, patch=(1, 2, 2),
-                           latent_mean=(0.5, -1.0, 0.0, 2.0), latent_std=(1.0, 2.0, 0.5, 3.0))
+CONFIG = TransformerConfig(
+    width=24,
+    depth=3,
+    heads=2,
+    ff_width=32,
+    in_channels=4,
+    text_width=10,
+    patch=(1, 2, 2),
+    latent_mean=(0.5, -1.0, 0.0, 2.0),
+    latent_std=(1.0, 2.0, 0.5, 3.0),
+)
 
 
 @pytest.fixture()
@@ -52,8 +61,13 @@ class Calls:
 @pytest.mark.parametrize("steps", [2, 9])
 def test_text_and_modulation_are_worked_out_once_and_the_loop_does_not_touch_them(modulation, steps):
     model = make(modulation=modulation)
-    once = {"timestep": model.timestep, "modulation": model.modulation, "text_in": model.text_in, "pooled": model.pooled,
-            **{f"kv{i}": b.text_attention.kv for i, b in enumerate(model.blocks)}}
+    once = {
+        "timestep": model.timestep,
+        "modulation": model.modulation,
+        "text_in": model.text_in,
+        "pooled": model.pooled,
+        **{f"kv{i}": b.text_attention.kv for i, b in enumerate(model.blocks)},
+    }
     calls = Calls(once | {"patch_in": model.patch_in})
     c = conditioning(model, steps)
     before = dict(calls.counts)
@@ -100,7 +114,9 @@ def test_kept_parts_come_out_as_they_went_in(sampler, patch):
     model = make(patch=patch)
     latent, mask = torch.randn(2, 4, 3, 4, 4), torch.ones(2, 1, 3, 4, 4)
     mask[0, :, 0], mask[1, :, 2, :2] = 0, 0
-    out = denoise_latent(model, conditioning(model), latent, seed=2, guidance_scale=2.0, sampler=sampler, noise_mask=mask)
+    out = denoise_latent(
+        model, conditioning(model), latent, seed=2, guidance_scale=2.0, sampler=sampler, noise_mask=mask
+    )
     kept = (mask == 0).expand_as(latent)
     assert torch.equal(out[kept], latent[kept])
     assert (out[~kept] - latent[~kept]).abs().mean() > 0.1
@@ -127,8 +143,12 @@ def test_whole_kept_frames_are_shown_clean_at_timestep_zero(model):
 def test_known_frames_change_what_is_generated(model):
     mask = torch.ones(1, 1, 3, 4, 4)
     mask[:, :, 0] = 0
-    a, b = (denoise_latent(model, conditioning(model), torch.full((1, 4, 3, 4, 4), v), seed=2, guidance_scale=2.0,
-                           noise_mask=mask) for v in (1.0, -3.0))
+    a, b = (
+        denoise_latent(
+            model, conditioning(model), torch.full((1, 4, 3, 4, 4), v), seed=2, guidance_scale=2.0, noise_mask=mask
+        )
+        for v in (1.0, -3.0)
+    )
     assert (a[:, :, 1:] - b[:, :, 1:]).abs().max() > 1e-3
 
 

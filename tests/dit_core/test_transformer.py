@@ -26,12 +26,19 @@ def make(**changes) -> VideoDiT:
 def run(model: VideoDiT, x, t, tokens=5):
     torch.manual_seed(5)
     width = model.config.text_width
-    return model(x, t, torch.randn(len(x), tokens, width), torch.ones(len(x), tokens, dtype=torch.bool),
-                 torch.randn(len(x), width))
+    return model(
+        x,
+        t,
+        torch.randn(len(x), tokens, width),
+        torch.ones(len(x), tokens, dtype=torch.bool),
+        torch.randn(len(x), width),
+    )
 
 
-@pytest.mark.parametrize("modulation,text,encoding", list(itertools.product(
-    ("per_block", "shared"), ("pooled", "cross", "both"), ("sinusoidal", "binary"))))
+@pytest.mark.parametrize(
+    "modulation,text,encoding",
+    list(itertools.product(("per_block", "shared"), ("pooled", "cross", "both"), ("sinusoidal", "binary"))),
+)
 def test_every_combination_runs_trains_and_uses_its_inputs(modulation, text, encoding):
     model = make(modulation=modulation, text=text, timestep_encoding=encoding)
     x, t = torch.randn(2, 4, 3, 4, 6), torch.tensor([100.0, 900.0])
@@ -46,9 +53,20 @@ def test_every_combination_runs_trains_and_uses_its_inputs(modulation, text, enc
         assert (model(x, t.flip(0), context, None, pooled) - out).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("change", [dict(feed_forward="swiglu"), dict(feed_forward="relu"), dict(qk_norm="none"),
-                                    dict(qk_norm="width"), dict(cross_norm=False), dict(text_projection=False),
-                                    dict(out_channels=8), dict(patch=(2, 1, 1)), dict(patch=(1, 1, 1))])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(feed_forward="swiglu"),
+        dict(feed_forward="relu"),
+        dict(qk_norm="none"),
+        dict(qk_norm="width"),
+        dict(cross_norm=False),
+        dict(text_projection=False),
+        dict(out_channels=8),
+        dict(patch=(2, 1, 1)),
+        dict(patch=(1, 1, 1)),
+    ],
+)
 def test_options_change_the_function_and_keep_the_shape(change):
     x, t = torch.randn(1, 4, 4, 4, 4), torch.tensor([500.0])
     model = make(**change)
@@ -174,9 +192,14 @@ def test_config_survives_json_and_refuses_what_it_does_not_know():
     config = dataclasses.replace(TINY, latent_mean=(0.0,) * 4, latent_std=(1.0,) * 4, training={"shift": 3.0})
     assert TransformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     good = TINY.to_dict()
-    for change, words in [({"modulation": "film"}, "modulation is 'film'"), ({"heads": 5}, "width 24 over 5 heads"),
-                          ({"surprise": 1}, "unknown key surprise"), ({"patch": (0, 1, 1)}, "patch is (0, 1, 1)"),
-                          ({"depth": 0}, "depth is 0"), ({"latent_mean": (1.0,)}, "latent_mean has 1 values")]:
+    for change, words in [
+        ({"modulation": "film"}, "modulation is 'film'"),
+        ({"heads": 5}, "width 24 over 5 heads"),
+        ({"surprise": 1}, "unknown key surprise"),
+        ({"patch": (0, 1, 1)}, "patch is (0, 1, 1)"),
+        ({"depth": 0}, "depth is 0"),
+        ({"latent_mean": (1.0,)}, "latent_mean has 1 values"),
+    ]:
         with pytest.raises(ConfigError, match=__import__("re").escape(words)):
             TransformerConfig.from_dict(good | change)
     with pytest.raises(ConfigError, match="width missing"):
@@ -186,9 +209,12 @@ def test_config_survives_json_and_refuses_what_it_does_not_know():
 def test_wrong_shapes_are_named():
     model, x = make(), torch.randn(1, 4, 2, 4, 4)
     t, context, pooled = torch.tensor([5.0]), torch.randn(1, 5, 10), torch.randn(1, 10)
-    for args, words in [((x[:, :3], t, context, None, pooled), "expects [batch, 4, frames"),
-                        ((x, t, torch.randn(1, 5, 11), None, pooled), "text embeddings of size 10"),
-                        ((x, t, None, None, pooled), "got nothing"), ((x, t, context, None, None), "a vector of size 10"),
-                        ((x, torch.zeros(1, 3), context, None, pooled), "each of the 2 latent frames")]:
+    for args, words in [
+        ((x[:, :3], t, context, None, pooled), "expects [batch, 4, frames"),
+        ((x, t, torch.randn(1, 5, 11), None, pooled), "text embeddings of size 10"),
+        ((x, t, None, None, pooled), "got nothing"),
+        ((x, t, context, None, None), "a vector of size 10"),
+        ((x, torch.zeros(1, 3), context, None, pooled), "each of the 2 latent frames"),
+    ]:
         with pytest.raises(ShapeError, match=__import__("re").escape(words)):
             model(*args)

@@ -14,8 +14,17 @@ def wan():
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     theirs = diffusers.WanTransformer3DModel(
-        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=24, in_channels=16, out_channels=16, text_dim=20,
-        freq_dim=256, ffn_dim=56, num_layers=3, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=24,
+        in_channels=16,
+        out_channels=16,
+        text_dim=20,
+        freq_dim=256,
+        ffn_dim=56,
+        num_layers=3,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
     ).eval()
     for p in theirs.parameters():  # gains of 1 and tables near 0 would hide mistakes
         torch.nn.init.normal_(p, std=0.2)
@@ -67,19 +76,23 @@ def test_exported_shapes_are_those_of_diffusers(wan):
 
 
 def _dit_by_hand(model: VideoDiT, x: torch.Tensor, t: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-    """DiT (arXiv:2212.09748) with pooled text, one clip, written with plain loops; rotary angles from the definition."""
+    """DiT (arXiv:2212.09748) with pooled text, one clip, in plain loops; rotary angles from the definition."""
     c = model.config
     w = dict(model.named_parameters())
     half = c.timestep_width // 2
     angle = t * torch.exp(-math.log(10000.0) * torch.arange(half) / half)
-    mlp = lambda n, v: F.silu(v @ w[f"{n}.inner.weight"].T + w[f"{n}.inner.bias"]) @ w[f"{n}.outer.weight"].T + w[f"{n}.outer.bias"]  # noqa: E501, E731
+
+    def mlp(n, v):
+        hidden = F.silu(v @ w[f"{n}.inner.weight"].T + w[f"{n}.inner.bias"])
+        return hidden @ w[f"{n}.outer.weight"].T + w[f"{n}.outer.bias"]
+
     vector = mlp("timestep.mlp", torch.cat([angle.cos(), angle.sin()])) + mlp("pooled", pooled)
     values = (w["modulation.weight"] @ F.silu(vector) + w["modulation.bias"]).view(-1, c.width)
     tokens, places = [], []
     for f in range(x.shape[1]):
         for row in range(0, x.shape[2], 2):
             for col in range(0, x.shape[3], 2):
-                tokens.append(x[:, f, row:row + 2, col:col + 2].flatten())
+                tokens.append(x[:, f, row : row + 2, col : col + 2].flatten())
                 places.append((f, row // 2, col // 2))
     h = torch.stack(tokens) @ w["patch_in.weight"].T + w["patch_in.bias"]
     norm = lambda v: (v - v.mean(-1, keepdim=True)) / (v.var(-1, unbiased=False, keepdim=True) + c.norm_eps).sqrt()  # noqa: E731
@@ -98,7 +111,7 @@ def _dit_by_hand(model: VideoDiT, x: torch.Tensor, t: torch.Tensor, pooled: torc
         return v
 
     for b in range(c.depth):
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = values[6 * b:6 * b + 6]
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = values[6 * b : 6 * b + 6]
         y = norm(h) * (1 + scale_a) + shift_a
         q, k, v = (y @ w[f"blocks.{b}.attention.qkv.weight"].T + w[f"blocks.{b}.attention.qkv.bias"]).chunk(3, -1)
         heads = []
@@ -112,20 +125,33 @@ def _dit_by_hand(model: VideoDiT, x: torch.Tensor, t: torch.Tensor, pooled: torc
         y = norm(h) * (1 + scale_f) + shift_f
         inner = y @ w[f"blocks.{b}.feed_forward.inner.weight"].T + w[f"blocks.{b}.feed_forward.inner.bias"]
         inner = 0.5 * inner * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
-        h = h + gate_f * (inner @ w[f"blocks.{b}.feed_forward.outer.weight"].T + w[f"blocks.{b}.feed_forward.outer.bias"])
+        h = h + gate_f * (
+            inner @ w[f"blocks.{b}.feed_forward.outer.weight"].T + w[f"blocks.{b}.feed_forward.outer.bias"]
+        )
     y = norm(h) * (1 + values[-1]) + values[-2]
     out = y @ w["final.projection.weight"].T + w["final.projection.bias"]
     video = torch.empty(c.predicted_channels, *x.shape[1:])
     for token, (f, row, col) in zip(out, places, strict=True):
         box = token.view(2, 2, -1)
-        video[:, f, 2 * row:2 * row + 2, 2 * col:2 * col + 2] = box.permute(2, 0, 1)
+        video[:, f, 2 * row : 2 * row + 2, 2 * col : 2 * col + 2] = box.permute(2, 0, 1)
     return video
 
 
 def test_per_block_modulation_with_pooled_text_equals_dit_by_hand():
     torch.manual_seed(1)
-    config = TransformerConfig(width=24, depth=2, heads=2, ff_width=40, in_channels=3, text="pooled", text_width=10,
-                               modulation="per_block", qk_norm="none", timestep_width=32, rope_theta=50.0)
+    config = TransformerConfig(
+        width=24,
+        depth=2,
+        heads=2,
+        ff_width=40,
+        in_channels=3,
+        text="pooled",
+        text_width=10,
+        modulation="per_block",
+        qk_norm="none",
+        timestep_width=32,
+        rope_theta=50.0,
+    )
     model = VideoDiT(config).eval()
     with torch.no_grad():
         for p in model.parameters():

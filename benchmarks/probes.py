@@ -1,0 +1,248 @@
+"""Probes: a small network that looks at a clip and says what is in it, as `skies.attributes` would.
+
+It learns from rendered clips of all combinations, half of them as they are, the others through the autoencoder (some
+with noise on the latents), so that it leans on nothing that the autoencoder loses. How good it is at that is measured
+by whoever uses it, on clips it has not seen: its ceiling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from reconstruction import encode_decode
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sora_dit.dit_core.autoencoder import CausalVideoAutoencoder
+from sora_dit.dit_core.errors import ShapeError
+from sora_dit.dit_core.skies import VALUES, SkyScene, attributes, render, sample_scene
+from torch import Tensor, nn
+
+SIDE = 64  # what the network looks at, whatever the clip's size
+LOOKS = 5  # frames it looks at
+APART = 0.5  # seconds between them: with 8 frames a second the last frame of each latent frame
+HEADS = {name: tuple(v for v in values if v != "none" or name in ("ground", "light", "object")) for name, values in
+         VALUES.items()}  # fmt: skip
+"""What each head tells apart; colour and direction of an object only where there is one."""
+MIRROR = {"left": "right", "right": "left"}
+VERSION = 1  # part of the cache's key: raise it when anything here changes what a probe learns
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What a probe learns from. Counts are clips."""
+
+    height: int = 64
+    width: int = 64
+    frames: int = 17
+    fps: float = 8.0
+    rendered: int = 6000
+    coded: int = 2000
+    steps: int = 2000
+    batch: int = 64
+    seed: int = 77_001
+    channels: int = 32
+    lr: float = 3e-3
+
+
+class SkyProbe(nn.Module):
+    """[B, LOOKS, 3, SIDE, SIDE] in 0..1 -> logits of every head, {name: [B, values]}."""
+
+    def __init__(self, channels: int = 32) -> None:
+        super().__init__()
+        c = channels
+
+        def block(before: int, after: int, stride: int) -> list[nn.Module]:
+            return [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+
+        self.body = nn.Sequential(
+            *block(3 * (2 * LOOKS - 1), c, 2),
+            *block(c, 2 * c, 2),
+            *block(2 * c, 4 * c, 2),
+            *block(4 * c, 4 * c, 1),
+            *block(4 * c, 2 * c, 1),
+        )
+        self.hidden = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.2), nn.Linear(2 * c * (SIDE // 8) ** 2, 8 * c), nn.ReLU()
+        )
+        self.heads = nn.ModuleDict({name: nn.Linear(8 * c, len(values)) for name, values in HEADS.items()})
+
+    def forward(self, looks: Tensor) -> dict[str, Tensor]:
+        """looks: [B, LOOKS, 3, SIDE, SIDE]."""
+        x = torch.cat([looks - 0.5, 4 * looks.diff(dim=1)], 1).flatten(1, 2)  # changes are small beside colours
+        h = self.hidden(self.body(x.contiguous(memory_format=torch.channels_last)))
+        return {name: head(h) for name, head in self.heads.items()}
+
+
+def look(clips: Tensor, fps: float) -> Tensor:
+    """The frames a probe looks at: [B, F, H, W, 3] in 0..1 -> [B, LOOKS, 3, SIDE, SIDE].
+
+    Raises ShapeError for a clip that is too short.
+    """
+    index = [round(k * APART * fps) for k in range(LOOKS)]
+    if index[-1] >= clips.shape[1]:
+        raise ShapeError(
+            f"A probe needs {(LOOKS - 1) * APART:g} seconds, {index[-1] + 1} frames at {fps:g} a second; "
+            f"got {clips.shape[1]} frames."
+        )
+    frames = clips[:, index].permute(0, 1, 4, 2, 3).float()
+    if frames.shape[-2:] == (SIDE, SIDE):
+        return frames
+    small = F.interpolate(frames.flatten(0, 1), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    return small.view(*frames.shape[:3], SIDE, SIDE)
+
+
+@torch.inference_mode()
+def read_clips(probe: SkyProbe, clips: Tensor, fps: float, batch: int = 64) -> list[dict[str, str]]:
+    """What the probe sees in clips [B, F, H, W, 3]: for each all keys of `skies.VALUES` with one value."""
+    probe.eval()
+    read: list[dict[str, str]] = []
+    for part in clips.split(batch):
+        best = {name: logits.argmax(1).tolist() for name, logits in probe(look(part, fps)).items()}
+        for i in range(len(part)):
+            words = {name: HEADS[name][best[name][i]] for name in HEADS}
+            if words["object"] != "balloon":
+                words["object_color"] = "none"
+            if words["object"] == "none":
+                words["object_direction"] = "none"
+            read.append(words)
+    return read
+
+
+# -- training ------------------------------------------------------------------------------------------------------
+
+
+def get_probe(
+    settings: ProbeSettings,
+    autoencoder: CausalVideoAutoencoder,
+    cache: Path,
+    report: Callable[[str], None] = lambda line: None,
+) -> SkyProbe:
+    """The probe for these settings and this autoencoder: from the cache folder, or trained and put there."""
+    key = json.dumps({"version": VERSION, **asdict(settings), "autoencoder": fingerprint(autoencoder)}, sort_keys=True)
+    path = cache / f"probe-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    probe = SkyProbe(settings.channels)
+    if path.exists():
+        with safe_open(path, "pt") as file:
+            probe.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        return probe.eval()
+    started = time.monotonic()
+    report(
+        f"training a probe ({settings.rendered} rendered and {settings.coded} coded clips); it will be kept in {path}"
+    )
+    looks, labels = probe_data(settings, autoencoder, report)
+    report(f"  clips ready after {time.monotonic() - started:.0f} s")
+    train_probe(probe, looks, labels, settings, report)
+    report(f"  trained after {time.monotonic() - started:.0f} s")
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.contiguous() for k, v in probe.state_dict().items()}, temporary, {"key": key})
+    temporary.replace(path)
+    return probe.eval()
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A checksum of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def probe_data(
+    settings: ProbeSettings,
+    autoencoder: CausalVideoAutoencoder,
+    report: Callable[[str], None] = lambda line: None,
+    batch: int = 32,
+) -> tuple[Tensor, Tensor]:
+    """Clips to learn from: uint8 [N, LOOKS, 3, SIDE, SIDE] and labels [N, heads] (-1: does not apply)."""
+    s = settings
+    total = s.rendered + s.coded
+    looks = torch.empty(total, LOOKS, 3, SIDE, SIDE, dtype=torch.uint8)
+    labels = torch.empty(total, len(HEADS), dtype=torch.long)
+    torch.manual_seed(s.seed)
+    device = next(autoencoder.parameters()).device
+    for start in range(0, total, batch):
+        numbers = range(start, min(start + batch, total))
+        # every eighth clip from the combinations that training holds out: they are an eighth of all
+        scenes = [sample_scene(s.seed, i, "heldout" if i % 8 == 0 else "train") for i in numbers]
+        if start >= s.rendered:
+            clips = render(scenes, s.frames, s.height, s.width, s.fps, device)
+            noise = torch.rand(len(scenes)) * 0.3 * (torch.rand(len(scenes)) < 0.5)
+            seen = look(encode_decode(autoencoder, clips, noise), s.fps)
+        else:
+            size = (SIDE, SIDE) if (start // batch) % 2 else (s.height, s.width)
+            seen = look(render(scenes, LOOKS, *size, fps=1 / APART), 1 / APART)
+        looks[numbers.start : numbers.stop] = (seen * 255).round().to(torch.uint8)
+        labels[numbers.start : numbers.stop] = label(scenes)
+        if start >= s.rendered and (start // batch) % 20 == 0:
+            report(f"  {start} of {total} clips")
+    return looks, labels
+
+
+def label(scenes: Sequence[SkyScene]) -> Tensor:
+    """The right answers as indices [B, heads]; -1 where a head has none (the colour of no balloon)."""
+    rows = [attributes(scene) for scene in scenes]
+    return torch.tensor(
+        [[v.index(row[name]) if row[name] in v else -1 for name, v in HEADS.items()] for row in rows], dtype=torch.long
+    )
+
+
+def train_probe(
+    probe: SkyProbe,
+    looks: Tensor,
+    labels: Tensor,
+    settings: ProbeSettings,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Fit `probe` to `probe_data`; AdamW, one cycle."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    torch.manual_seed(settings.seed)
+    for layer in probe.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+    probe.to(memory_format=torch.channels_last).train()
+    optimiser = torch.optim.AdamW(probe.parameters(), lr=settings.lr, weight_decay=0.05)
+    running = None
+    for step in range(settings.steps):
+        share = step / settings.steps
+        rate = min(1.0, share / 0.1) * (0.5 + 0.5 * math.cos(math.pi * share))
+        for group in optimiser.param_groups:
+            group["lr"] = settings.lr * rate + 1e-6
+        index = torch.randint(len(looks), (settings.batch,), generator=generator)
+        seen, wanted = _augment(looks[index].float() / 255, labels[index], generator)
+        logits = probe(seen)
+        loss = sum(F.cross_entropy(logits[name], wanted[:, k], ignore_index=-1) for k, name in enumerate(HEADS))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+        if step % 250 == 249:
+            report(f"  step {step + 1} of {settings.steps}, loss {running:.3f}")
+    probe.eval()
+
+
+def _augment(seen: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mirror half of the clips with their answers; vary brightness, sharpness and grain a little."""
+    b = len(seen)
+    draw = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+    mirrored = draw(b) < 0.5
+    seen = torch.where(mirrored.view(-1, 1, 1, 1, 1), seen.flip(-1), seen)
+    wanted = wanted.clone()
+    for k, values in enumerate(HEADS.values()):
+        if "left" in values:
+            swap = torch.tensor([values.index(MIRROR.get(v, v)) for v in values])
+            wanted[:, k] = torch.where(mirrored & (wanted[:, k] >= 0), swap[wanted[:, k]], wanted[:, k])
+    soft = F.avg_pool2d(seen.flatten(0, 1), 3, 1, 1, count_include_pad=False).view_as(seen)
+    seen = torch.lerp(seen, soft, draw(b, 1, 1, 1, 1) * (draw(b, 1, 1, 1, 1) < 0.5))
+    gain = 1 + 0.12 * (draw(b, 1, 1, 1, 1) - 0.5) + 0.04 * (draw(b, 1, 3, 1, 1) - 0.5)
+    grain = 0.03 * draw(b, 1, 1, 1, 1) * torch.randn(seen.shape, generator=generator)
+    return (seen * gain + grain).clamp(0, 1), wanted
