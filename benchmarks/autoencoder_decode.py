@@ -48,8 +48,8 @@ def main() -> None:
         [name, sizes[name], seconds[name], seconds[name] / seconds["AutoencoderKLWan"], peak_memory(runs[name])]
         for name in runs
     ]
-    print(table([f"decode {args.frames} frames of {args.size}x{args.size}", "M weights", "seconds", ": Wan", "peak MiB"],
-                rows))  # fmt: skip
+    title = f"decode {args.frames} frames of {args.size}x{args.size}"
+    print(table([title, "M weights", "seconds", ": Wan", "peak MiB"], rows))
     print(describe())
 
 

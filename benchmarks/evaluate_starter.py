@@ -179,7 +179,7 @@ def evaluate(bundle: Bundle, args: argparse.Namespace, report=lambda line: None)
     size = ClipSize.of(bundle, args.size, args.frames)
     sampling = Sampling(args.steps, args.guidance, args.sampler, args.schedule, args.shift)
     asked = draw_asked(args.prompts, args.seed, wording=args.wording)
-    settings = probe_settings(size, args.quick)
+    settings = ProbeSettings(rendered=2000, coded=400, steps=600) if args.quick else ProbeSettings()
     probe = get_probe(settings, bundle.autoencoder, args.cache, report)
     report("rendering, encoding and decoding reference clips")
     reference = draw_asked(args.rendered, args.seed + 1, wording="full")
@@ -213,12 +213,6 @@ def evaluate(bundle: Bundle, args: argparse.Namespace, report=lambda line: None)
         "evaluation_seconds": round(time.monotonic() - started, 1),
     }
     return rows, record
-
-
-def probe_settings(size: ClipSize, quick: bool) -> ProbeSettings:
-    """The probe for clips of this size."""
-    fewer = {"rendered": 2000, "coded": 400, "steps": 500} if quick else {}
-    return ProbeSettings(size.height, size.width, size.frames, size.fps, **fewer)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

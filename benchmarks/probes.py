@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from drift import luminance, motion_map
 from reconstruction import encode_decode
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -28,23 +30,23 @@ from torch import Tensor, nn
 SIDE = 64  # what the network looks at, whatever the clip's size
 LOOKS = 5  # frames it looks at
 APART = 0.5  # seconds between them: with 8 frames a second the last frame of each latent frame
-HEADS = {name: tuple(v for v in values if v != "none" or name in ("ground", "light", "object")) for name, values in
-         VALUES.items()}  # fmt: skip
-"""What each head tells apart; colour and direction of an object only where there is one."""
+MOTION = 16  # cells along each side of the map of what moves where
+FPS, FRAMES = 8.0, 17  # of the clips it learns from
 MIRROR = {"left": "right", "right": "left"}
-VERSION = 1  # part of the cache's key: raise it when anything here changes what a probe learns
+ONLY_WITH_OBJECT = ("object_color", "object_direction")
+HEADS: dict[str, tuple[str, ...]] = {
+    name: tuple(v for v in values if v != "none" or name not in ONLY_WITH_OBJECT) for name, values in VALUES.items()
+}
+"""What each head tells apart; colour and direction of an object only where there is one."""
+VERSION = 2  # part of the cache's key: raise it when anything here changes what a probe learns
 
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """What a probe learns from. Counts are clips."""
+    """How a probe is trained. One probe serves clips of every size."""
 
-    height: int = 64
-    width: int = 64
-    frames: int = 17
-    fps: float = 8.0
-    rendered: int = 6000
-    coded: int = 2000
+    rendered: int = 6000  # clips
+    coded: int = 1600  # clips through the autoencoder
     steps: int = 2000
     batch: int = 64
     seed: int = 77_001
@@ -52,8 +54,37 @@ class ProbeSettings:
     lr: float = 3e-3
 
 
+class Looks(NamedTuple):
+    """What a probe gets of B clips: frames [B, LOOKS, 3, SIDE, SIDE] in 0..1, motion [B, 3, MOTION, MOTION]."""
+
+    frames: Tensor
+    motion: Tensor
+
+
+def look(clips: Tensor, fps: float) -> Looks:
+    """What a probe looks at, of clips [B, F, H, W, 3] in 0..1. Raises ShapeError for clips that are too short."""
+    index = [round(k * APART * fps) for k in range(LOOKS)]
+    if index[-1] >= clips.shape[1]:
+        raise ShapeError(
+            f"A probe needs {(LOOKS - 1) * APART:g} seconds, {index[-1] + 1} frames at {fps:g} a second; "
+            f"got {clips.shape[1]} frames."
+        )
+    clips = clips[:, : index[-1] + 1]
+    motion = motion_map(_shrink(luminance(clips)), fps, MOTION)
+    return Looks(_shrink(clips[:, index].permute(0, 1, 4, 2, 3).float()), motion)
+
+
+def _shrink(x: Tensor) -> Tensor:
+    """[..., H, W] -> [..., SIDE, SIDE]."""
+    if x.shape[-2:] == (SIDE, SIDE):
+        return x
+    flat = x.reshape(-1, 1, *x.shape[-2:])
+    small = F.interpolate(flat, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    return small.view(*x.shape[:-2], SIDE, SIDE)
+
+
 class SkyProbe(nn.Module):
-    """[B, LOOKS, 3, SIDE, SIDE] in 0..1 -> logits of every head, {name: [B, values]}."""
+    """`Looks` -> logits of every head, {name: [B, values]}."""
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
@@ -62,41 +93,19 @@ class SkyProbe(nn.Module):
         def block(before: int, after: int, stride: int) -> list[nn.Module]:
             return [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
 
-        self.body = nn.Sequential(
-            *block(3 * (2 * LOOKS - 1), c, 2),
-            *block(c, 2 * c, 2),
-            *block(2 * c, 4 * c, 2),
-            *block(4 * c, 4 * c, 1),
-            *block(4 * c, 2 * c, 1),
+        self.fine = nn.Sequential(*block(3 * (2 * LOOKS - 1), c, 2), *block(c, 2 * c, 2))  # to MOTION x MOTION cells
+        self.coarse = nn.Sequential(
+            *block(2 * c + 3, 4 * c, 2), *block(4 * c, 4 * c, 1), *block(4 * c, 2 * c, 1), nn.Flatten()
         )
-        self.hidden = nn.Sequential(
-            nn.Flatten(), nn.Dropout(0.2), nn.Linear(2 * c * (SIDE // 8) ** 2, 8 * c), nn.ReLU()
-        )
+        self.hidden = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * c * (SIDE // 8) ** 2, 8 * c), nn.ReLU())
         self.heads = nn.ModuleDict({name: nn.Linear(8 * c, len(values)) for name, values in HEADS.items()})
 
-    def forward(self, looks: Tensor) -> dict[str, Tensor]:
-        """looks: [B, LOOKS, 3, SIDE, SIDE]."""
-        x = torch.cat([looks - 0.5, 4 * looks.diff(dim=1)], 1).flatten(1, 2)  # changes are small beside colours
-        h = self.hidden(self.body(x.contiguous(memory_format=torch.channels_last)))
+    def forward(self, looks: Looks) -> dict[str, Tensor]:
+        """Logits for B clips."""
+        x = torch.cat([looks.frames - 0.5, 4 * looks.frames.diff(dim=1)], 1)  # changes are small beside colours
+        x = self.fine(x.flatten(1, 2).contiguous(memory_format=torch.channels_last))
+        h = self.hidden(self.coarse(torch.cat([x, looks.motion], 1)))
         return {name: head(h) for name, head in self.heads.items()}
-
-
-def look(clips: Tensor, fps: float) -> Tensor:
-    """The frames a probe looks at: [B, F, H, W, 3] in 0..1 -> [B, LOOKS, 3, SIDE, SIDE].
-
-    Raises ShapeError for a clip that is too short.
-    """
-    index = [round(k * APART * fps) for k in range(LOOKS)]
-    if index[-1] >= clips.shape[1]:
-        raise ShapeError(
-            f"A probe needs {(LOOKS - 1) * APART:g} seconds, {index[-1] + 1} frames at {fps:g} a second; "
-            f"got {clips.shape[1]} frames."
-        )
-    frames = clips[:, index].permute(0, 1, 4, 2, 3).float()
-    if frames.shape[-2:] == (SIDE, SIDE):
-        return frames
-    small = F.interpolate(frames.flatten(0, 1), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
-    return small.view(*frames.shape[:3], SIDE, SIDE)
 
 
 @torch.inference_mode()
@@ -137,9 +146,9 @@ def get_probe(
     report(
         f"training a probe ({settings.rendered} rendered and {settings.coded} coded clips); it will be kept in {path}"
     )
-    looks, labels = probe_data(settings, autoencoder, report)
+    data = probe_data(settings, autoencoder, report)
     report(f"  clips ready after {time.monotonic() - started:.0f} s")
-    train_probe(probe, looks, labels, settings, report)
+    train_probe(probe, data, settings, report)
     report(f"  trained after {time.monotonic() - started:.0f} s")
     cache.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
@@ -157,35 +166,44 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+class ProbeData(NamedTuple):
+    """N clips to learn from; labels are indices into `HEADS`, -1 where there is no right answer."""
+
+    frames: Tensor  # uint8 [N, LOOKS, 3, SIDE, SIDE]
+    motion: Tensor  # float16 [N, 3, MOTION, MOTION]
+    labels: Tensor  # int64 [N, heads]
+
+
 def probe_data(
     settings: ProbeSettings,
     autoencoder: CausalVideoAutoencoder,
     report: Callable[[str], None] = lambda line: None,
     batch: int = 32,
-) -> tuple[Tensor, Tensor]:
-    """Clips to learn from: uint8 [N, LOOKS, 3, SIDE, SIDE] and labels [N, heads] (-1: does not apply)."""
+) -> ProbeData:
+    """Render, encode and decode what a probe learns from."""
     s = settings
     total = s.rendered + s.coded
-    looks = torch.empty(total, LOOKS, 3, SIDE, SIDE, dtype=torch.uint8)
-    labels = torch.empty(total, len(HEADS), dtype=torch.long)
-    torch.manual_seed(s.seed)
     device = next(autoencoder.parameters()).device
+    space, time_ = autoencoder.config.spatial_factor, autoencoder.config.temporal_factor
+    side, frames = -(-SIDE // space) * space, -(-(FRAMES - 1) // time_) * time_ + 1
+    torch.manual_seed(s.seed)
+    parts: list[tuple[Tensor, ...]] = []
     for start in range(0, total, batch):
-        numbers = range(start, min(start + batch, total))
+        numbers = range(start, min(start + batch, total, s.rendered if start < s.rendered else total))
         # every eighth clip from the combinations that training holds out: they are an eighth of all
         scenes = [sample_scene(s.seed, i, "heldout" if i % 8 == 0 else "train") for i in numbers]
         if start >= s.rendered:
-            clips = render(scenes, s.frames, s.height, s.width, s.fps, device)
+            clips = render(scenes, frames, side, side, FPS, device)
             noise = torch.rand(len(scenes)) * 0.3 * (torch.rand(len(scenes)) < 0.5)
-            seen = look(encode_decode(autoencoder, clips, noise), s.fps)
+            clips = encode_decode(autoencoder, clips, noise)
         else:
-            size = (SIDE, SIDE) if (start // batch) % 2 else (s.height, s.width)
-            seen = look(render(scenes, LOOKS, *size, fps=1 / APART), 1 / APART)
-        looks[numbers.start : numbers.stop] = (seen * 255).round().to(torch.uint8)
-        labels[numbers.start : numbers.stop] = label(scenes)
-        if start >= s.rendered and (start // batch) % 20 == 0:
+            size = SIDE if (start // batch) % 4 else 2 * SIDE
+            clips = render(scenes, FRAMES, size, size, FPS)
+        seen = look(clips, FPS)
+        parts.append(((seen.frames * 255).round().to(torch.uint8), seen.motion.half(), label(scenes)))
+        if (start // batch) % 25 == 0:
             report(f"  {start} of {total} clips")
-    return looks, labels
+    return ProbeData(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def label(scenes: Sequence[SkyScene]) -> Tensor:
@@ -197,11 +215,7 @@ def label(scenes: Sequence[SkyScene]) -> Tensor:
 
 
 def train_probe(
-    probe: SkyProbe,
-    looks: Tensor,
-    labels: Tensor,
-    settings: ProbeSettings,
-    report: Callable[[str], None] = lambda line: None,
+    probe: SkyProbe, data: ProbeData, settings: ProbeSettings, report: Callable[[str], None] = lambda line: None
 ) -> None:
     """Fit `probe` to `probe_data`; AdamW, one cycle."""
     generator = torch.Generator().manual_seed(settings.seed)
@@ -217,8 +231,9 @@ def train_probe(
         rate = min(1.0, share / 0.1) * (0.5 + 0.5 * math.cos(math.pi * share))
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * rate + 1e-6
-        index = torch.randint(len(looks), (settings.batch,), generator=generator)
-        seen, wanted = _augment(looks[index].float() / 255, labels[index], generator)
+        index = torch.randint(len(data.labels), (settings.batch,), generator=generator)
+        seen = Looks(data.frames[index].float() / 255, data.motion[index].float())
+        seen, wanted = _augment(seen, data.labels[index], generator)
         logits = probe(seen)
         loss = sum(F.cross_entropy(logits[name], wanted[:, k], ignore_index=-1) for k, name in enumerate(HEADS))
         optimiser.zero_grad(set_to_none=True)
@@ -230,12 +245,16 @@ def train_probe(
     probe.eval()
 
 
-def _augment(seen: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _augment(looks: Looks, wanted: Tensor, generator: torch.Generator) -> tuple[Looks, Tensor]:
     """Mirror half of the clips with their answers; vary brightness, sharpness and grain a little."""
+    seen, motion = looks
     b = len(seen)
     draw = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
     mirrored = draw(b) < 0.5
     seen = torch.where(mirrored.view(-1, 1, 1, 1, 1), seen.flip(-1), seen)
+    to_left = motion.flip(-1) * torch.tensor((-1.0, 1.0, -1.0)).view(3, 1, 1)
+    motion = torch.where(mirrored.view(-1, 1, 1, 1), to_left, motion)
+    motion = motion + 0.1 * draw(b, 1, 1, 1) * torch.randn(motion.shape, generator=generator)
     wanted = wanted.clone()
     for k, values in enumerate(HEADS.values()):
         if "left" in values:
@@ -245,4 +264,4 @@ def _augment(seen: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[
     seen = torch.lerp(seen, soft, draw(b, 1, 1, 1, 1) * (draw(b, 1, 1, 1, 1) < 0.5))
     gain = 1 + 0.12 * (draw(b, 1, 1, 1, 1) - 0.5) + 0.04 * (draw(b, 1, 3, 1, 1) - 0.5)
     grain = 0.03 * draw(b, 1, 1, 1, 1) * torch.randn(seen.shape, generator=generator)
-    return (seen * gain + grain).clamp(0, 1), wanted
+    return Looks((seen * gain + grain).clamp(0, 1), motion), wanted

@@ -34,7 +34,7 @@ def balloon_absent(asked: Words, seen: Words) -> bool | None:
 
 
 def share_right(asked: Sequence[Words], seen: Sequence[Words], test: Test) -> dict[str, Any]:
-    """How often the test holds: {"share", "count", "low", "high"}, with the 95 % Wilson interval; share NaN for none."""
+    """How often the test holds: {"share", "count", "low", "high"}, with the 95 % Wilson interval; NaN for none."""
     results = [r for r in map(test, asked, seen) if r is not None]
     low, high = wilson(sum(results), len(results))
     share = sum(results) / len(results) if results else math.nan

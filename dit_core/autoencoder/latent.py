@@ -57,8 +57,12 @@ class LatentStatistics:
         return tuple(pair.view(2, 1, -1, 1, 1, 1).unbind(0))
 
     @classmethod
-    def measure(cls, latents: Iterable[Tensor]) -> LatentStatistics:
-        """Statistics over all of `latents`, each `[B, C, T, h, w]`; sizes may differ. Sums in float64."""
+    def measure(cls, latents: Iterable[Tensor], per_channel: bool = True) -> LatentStatistics:
+        """Statistics over all of `latents`, each `[B, C, T, h, w]`; sizes may differ. Sums in float64.
+
+        per_channel: False gives every channel the same deviation (the root of the mean variance), which keeps their
+        relative scale.
+        """
         count, total, squares = 0, 0.0, 0.0
         for latent in latents:
             flat = latent.detach().transpose(0, 1).flatten(1).double().cpu()
@@ -66,5 +70,6 @@ class LatentStatistics:
         if count == 0:
             raise ShapeError("Got no latents to measure; expected at least one [batch, channels, frames, h, w].")
         mean = total / count
-        std = (squares / count - mean.square()).clamp_min(1e-12).sqrt()
+        variance = (squares / count - mean.square()).clamp_min(1e-12)
+        std = variance.sqrt() if per_channel else variance.mean().sqrt().expand_as(variance)
         return cls(tuple(mean.tolist()), tuple(std.tolist()))

@@ -64,8 +64,11 @@ class LinearCodec(nn.Module):
         return starts
 
     @torch.no_grad()
-    def fit(self, clips: Iterable[Tensor]) -> None:
-        """Set the weights to the principal components of `clips` ([B, C, F, H, W] each), latents at unit variance.
+    def fit(self, clips: Iterable[Tensor], whitening: float = 1.0) -> None:
+        """Set the weights to the principal components of `clips` ([B, C, F, H, W] each).
+
+        whitening: 1 gives latents of unit variance each; less keeps strong components larger (0: their own scale), so
+        that a diffusion model of the latents works from the coarse to the fine, as it does on pixels.
 
         The posterior's width is that of probabilistic PCA (Tipping & Bishop 1999): what the kept components miss counts
         as noise, the same in every direction. This is the maximum-likelihood linear Gaussian model.
@@ -79,10 +82,12 @@ class LinearCodec(nn.Module):
         kept = self.down.out_features
         vectors = vectors.flip(1)[:, :kept].T  # [latent_channels, size], the largest first
         spread = values.flip(0)[:kept].clamp_min(1e-8).sqrt()[:, None]
+        scale = spread**whitening
         noise = values.flip(0)[kept:].clamp_min(0).mean() if kept < len(values) else values.new_zeros(())
         if self.logvar is not None:
-            self.logvar.copy_(torch.log((noise / spread.flatten().square()).clamp(1e-6, 1.0)))
-        self.down.weight.copy_(vectors / spread)
-        self.down.bias.copy_(-(vectors / spread) @ mean)
-        self.up.weight.copy_((vectors * spread).T)
+            share = (noise / spread.flatten().square()).clamp(1e-6, 1.0)  # posterior variance : component's variance
+            self.logvar.copy_(torch.log(share * (spread / scale).flatten().square()))
+        self.down.weight.copy_(vectors / scale)
+        self.down.bias.copy_(-(vectors / scale) @ mean)
+        self.up.weight.copy_((vectors * scale).T)
         self.up.bias.copy_(mean)

@@ -13,7 +13,7 @@ from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder, LatentStati
 from .loop import LoopSettings, run_loop
 from .optim import MovingAverage, make_optimisers
 from .sky_data import SkySource
-from .state import TrainingState, state_path
+from .state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class AutoencoderTraining:
     edges: float = 0.5  # weight of the absolute error of differences between neighbouring pixels and frames
     kl: float = 2e-4  # weight of the KL per latent number
     ema: float = 0.998
+    whitening: float = 0.5  # of a linear encoder, see LinearCodec.fit
     seed: int = 1
 
 
@@ -40,8 +41,20 @@ def reconstruction_loss(got: Tensor, wanted: Tensor, settings: AutoencoderTraini
     return terms
 
 
+def new_autoencoder(
+    config: AutoencoderConfig, source: SkySource, training: AutoencoderTraining, device: torch.device
+) -> CausalVideoAutoencoder:
+    """A model with random convolutions, its linear codec, if it has one, fitted to clips of several sizes."""
+    torch.manual_seed(training.seed)
+    model = CausalVideoAutoencoder(config).to(device)
+    if model.linear is not None:
+        sized = [replace(source, height=size, width=size) for size in (64, 96, 128)]
+        model.linear.fit((sized[i % 3].clips(i * 32, 32, device) for i in range(24)), training.whitening)
+    return model
+
+
 def train_autoencoder(
-    config: AutoencoderConfig,
+    model: CausalVideoAutoencoder,
     source: SkySource,
     folder: Path,
     loop: LoopSettings,
@@ -49,17 +62,23 @@ def train_autoencoder(
     device: torch.device,
     report: Callable[[dict], None] | None = None,
 ) -> tuple[CausalVideoAutoencoder, dict, bool]:
-    """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done."""
-    torch.manual_seed(training.seed)
-    model = CausalVideoAutoencoder(config).to(device)
-    if model.linear is not None and not state_path(folder).exists():
-        sized = [replace(source, height=size, width=size) for size in (64, 96, 128)]
-        model.linear.fit(sized[i % 3].clips(i * 32, 32, device) for i in range(24))
-    if model.encoder is None:  # already the best of its kind; only the decoder learns
-        model.linear.requires_grad_(False)
+    """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done.
+
+    A linear encoder is the best of its kind already, and latents of which a model knows the statistics may be in use
+    by a transformer: in both cases only the decoder learns.
+    """
+    known = model.statistics
+    if model.linear is not None and model.encoder is None or known is not None:
+        model.requires_grad_(False)
+        model.decoder.requires_grad_(True)
     optimisers = make_optimisers({"autoencoder": model}, training.optimiser, training.lr, training.weight_decay)
     average = MovingAverage(model, training.ema)
-    settings = {"config": config.to_dict(), "source": asdict(source), "training": asdict(training), "batch": loop.batch}
+    settings = {
+        "config": model.config.to_dict(),
+        "source": asdict(source),
+        "training": asdict(training),
+        "batch": loop.batch,
+    }
     state = TrainingState(folder, {"autoencoder": model}, {"autoencoder": average}, optimisers, settings)
     state.load()
     if device.type == "cuda":
@@ -88,8 +107,8 @@ def train_autoencoder(
     done = run_loop(state, step_function, loop, report)
     average.swap()
     model.eval()
-    statistics = measure_latents(model, source, device)
-    model.config = replace(config, latent_mean=statistics.mean, latent_std=statistics.std)
+    statistics = known or measure_latents(model, source, device)
+    model.config = replace(model.config, latent_mean=statistics.mean, latent_std=statistics.std)
     return model, state.position, done
 
 
@@ -97,10 +116,9 @@ def train_autoencoder(
 def measure_latents(
     model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 256, batch: int = 16
 ) -> LatentStatistics:
-    """Mean and standard deviation of each latent channel over rendered clips."""
-    return LatentStatistics.measure(
-        model.encode(source.clips(10**7 + i, batch, device)).mean.float() for i in range(0, clips, batch)
-    )
+    """Mean and deviation of the latent channels over rendered clips; a linear encoder's keep their relative scale."""
+    latents = (model.encode(source.clips(10**7 + i, batch, device)).mean.float() for i in range(0, clips, batch))
+    return LatentStatistics.measure(latents, per_channel=model.encoder is not None)
 
 
 @torch.no_grad()

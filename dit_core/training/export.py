@@ -38,8 +38,8 @@ def export_bundle(
         output: the bundle to write, `.safetensors`; it appears whole or not at all.
         dtype: storage type.
 
-    Returns: the header of the file written. Its provenance holds the autoencoder's, the training's settings and position
-        (step, samples, seconds, loss), and the date.
+    Returns: the header of the file written. Its provenance holds the autoencoder's, the training's settings and its
+        position (step, samples, seconds, loss), and the date.
     Raises:
         CheckpointError: the state is not there, cannot be read or is of another kind of training, or the autoencoder is
             not the one that made the latents.
@@ -121,8 +121,8 @@ def _check_latents(transformer: TransformerConfig, autoencoder, path: str | Path
     std_off = max(abs(a / b - 1) for a, b in zip(trained[1], given[1], strict=True))
     if max(mean_off, std_off) > LATENTS_DIFFER:
         raise CheckpointError(
-            f"{path} is not the autoencoder that the transformer was trained with: means of its latents differ by up to "
-            f"{mean_off:.3f} standard deviations, standard deviations by up to {100 * std_off:.1f} %."
+            f"{path} is not the autoencoder that the transformer was trained with: means of its latents differ by up "
+            f"to {mean_off:.3f} standard deviations, standard deviations by up to {100 * std_off:.1f} %."
         )
 
 

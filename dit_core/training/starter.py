@@ -23,12 +23,13 @@ from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from ..checkpoint import load_bundle, save_bundle
 from ..text import TextEncoder
 from ..transformer import TransformerConfig, VideoDiT
-from .autoencoder import AutoencoderTraining, reconstruction_psnr, train_autoencoder
+from .autoencoder import AutoencoderTraining, new_autoencoder, reconstruction_psnr, train_autoencoder
 from .loop import LoopSettings
 from .sky_data import LatentCache, SkySource, build_cache
 from .transformer import TransformerTraining, train_transformer
 
 AUTOENCODER = AutoencoderConfig(
+    latent_channels=48,
     patch=4,
     encoder_channels=(48, 64, 96),
     decoder_channels=(64, 96, 128),
@@ -97,8 +98,12 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     )
     training = AutoencoderTraining(optimiser=args.optimiser, lr=args.lr or AutoencoderTraining.lr)
     source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames)
+    if args.autoencoder:
+        model = load_bundle(args.autoencoder).autoencoder.to(device)
+    else:
+        model = new_autoencoder(AUTOENCODER, source, training, device)
     model, position, done = train_autoencoder(
-        AUTOENCODER, source, args.state / "autoencoder", loop, training, device, print_line
+        model, source, args.state / "autoencoder", loop, training, device, print_line
     )
     held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames)
     psnr = reconstruction_psnr(model, held_out, device)
@@ -137,6 +142,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     statistics = autoencoder.config
     config = replace(
         TRANSFORMER,
+        in_channels=statistics.latent_channels,
         latent_mean=statistics.latent_mean,
         latent_std=statistics.latent_std,
         training={"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps, "shift": 1.0},
@@ -149,7 +155,9 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
         model.load_state_dict(start.transformer.state_dict())
         text.module.load_state_dict(start.text_encoder.module.state_dict())
     cache = cached_latents(args, source, autoencoder, text, device)
-    loop = LoopSettings(steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=300, decay=args.decay)
+    loop = LoopSettings(
+        steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=args.warmup, decay=args.decay
+    )
     training = TransformerTraining(optimiser=args.optimiser, lr=args.lr or TransformerTraining.lr, seed=args.seed)
     position, done = train_transformer(
         model, text, cache, args.state / "transformer", loop, training, device, print_line
@@ -212,11 +220,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--lr", type=float, default=0.0)
     parser.add_argument("--decay", type=float, default=0.3, help="last share of the steps over which the rate falls")
+    parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
     parser.add_argument("--keep-cache", action="store_true")
-    parser.add_argument("--autoencoder", type=Path, help="bundle with the trained autoencoder")
+    parser.add_argument(
+        "--autoencoder",
+        type=Path,
+        help="bundle with an autoencoder: to train the transformer with, or whose decoder to go on training",
+    )
     parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)

@@ -129,4 +129,7 @@ def _draw_batch(
     empty = torch.zeros_like(tokens[:1])
     empty[0, : len(end)] = end.to(device)
     dropped = torch.rand(batch, 1, generator=generator, device=device) < dropout
-    return cache.latents[index].float(), torch.where(dropped, empty, tokens)
+    tokens = torch.where(dropped, empty, tokens)
+    if device.type == "cpu":  # no work for padding; a GPU prefers one shape
+        tokens = tokens[:, : int((tokens != 0).sum(1).max())]
+    return cache.latents[index].float(), tokens
