@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
+from ..dit_core.checkpoint.atomic import reason
 from ..dit_core.errors import SoraDiTError
 
 DONE, FAILED, INVALID, STOPPED = 0, 1, 2, 130
@@ -30,6 +31,7 @@ example:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never shows a traceback without --verbose."""
+    _give_streams()
     try:
         options = parser().parse_args(argv)
     except SystemExit as exit_:  # argparse has said what is wrong
@@ -44,11 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say("stopped.", STOPPED)
     except BrokenPipeError:  # the reader of our output has gone; nothing is left to be said
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return FAILED
+    except RecursionError:
+        return _say("error: the file is nested too deeply to be a workflow.", INVALID)
     except Exception as error:  # anything that reaches this place is our mistake: one line, unless asked for more
         if options.verbose:
             traceback.print_exc()
+        if isinstance(error, OSError) and not error.filename:  # files are named, so this is standard output
+            _give_up_output()
+            return _say(f"error: the output of this command cannot be written: {reason(error)}.", FAILED)
         known = isinstance(error, SoraDiTError)
         text = str(error) if known else f"internal error: {type(error).__name__}: {error} (--verbose shows where)"
         return _say(f"error: {text}", INVALID if known else FAILED)
@@ -71,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     workflow = argparse.ArgumentParser(add_help=False)
     workflow.add_argument("file", metavar="FILE", help="workflow: what the editor saves, or API format")
     workflow.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help=_SET_HELP)
-    workflow.add_argument("--seed", type=int, help="set every seed in the workflow")
+    workflow.add_argument("--seed", type=_whole_number, help="set every seed in the workflow")
     workflow.add_argument("--input", default="input", metavar="DIR", help="folder of input files (default: input)")
     workflow.add_argument(
         "--models", action="append", default=[], metavar="DIR", help="folder with weight files. May be repeated"
@@ -91,6 +98,13 @@ def parser() -> argparse.ArgumentParser:
         "--object-info", metavar="FILE", help="ComfyUI's /object_info as JSON, for nodes that this pack does not have"
     )
     return top
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got '{text}'; expected a whole number") from None
 
 
 class _Version(argparse.Action):
@@ -119,6 +133,18 @@ def _prepare_process(verbose: bool) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _give_streams() -> None:
+    """A process may be started with its output closed; what nobody wants to see must not stop the work."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+
+
+def _give_up_output() -> None:
+    """Python writes what is left of the output when it ends; let that go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(text: str, code: int) -> int:

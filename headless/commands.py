@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from ..dit_core.checkpoint.atomic import reason
 from ..dit_core.errors import Cancelled
 from .cli import DONE, FAILED, INVALID, STOPPED, stop_signals
 from .problems import Problem, UsageError, WorkflowError, did_you_mean, errors, nearest
@@ -91,9 +92,7 @@ def convert(options: argparse.Namespace) -> int:
     data = read_json(options.file)
     if not isinstance(data, dict):
         raise WorkflowError(f"{options.file} holds no object; expected a workflow as the editor saves it.")
-    info = read_json(options.object_info) if options.object_info else load_registry().object_info()
-    if not isinstance(info, dict):
-        raise WorkflowError(f"{options.object_info} holds no object; expected ComfyUI's /object_info.")
+    info = _object_info(options.object_info) if options.object_info else load_registry().object_info()
     if is_editor_format(data):
         try:
             conversion = convert_file(data, info)
@@ -112,6 +111,18 @@ def convert(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text)
     return DONE
+
+
+def _object_info(path: str) -> dict[str, Any]:
+    """The node definitions of another machine."""
+    from .workflow import read_json
+
+    info = read_json(path, "ComfyUI's /object_info")
+    if not isinstance(info, dict):
+        raise WorkflowError(f"{path} holds no object; expected ComfyUI's /object_info.")
+    if not any(isinstance(one, dict) and "input" in one for one in info.values()):
+        raise WorkflowError(f"{path} is not ComfyUI's /object_info: it says of no node what its inputs are.")
+    return info
 
 
 def _session(options: argparse.Namespace, **more: Any) -> Session:
@@ -220,4 +231,4 @@ def _write_file(path: Path, text: str) -> None:
         os.replace(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
+        raise UsageError(f"{path} cannot be written: {reason(error)}.") from None

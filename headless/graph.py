@@ -13,11 +13,12 @@ from typing import Any
 from .api_dynamic import BoundInput, unfold
 from .api_node import ComfyNode, Schema
 from .node_check import check_inputs, run_validation
-from .problems import ERROR, WARNING, Problem, nearest, shown
+from .problems import ERROR, WARNING, Problem, nearest, one_line, shown
 from .registry import Registry
 from .values import is_link
 
 OWN_PACKS = {"sora-dit", "comfyui-sora-dit"}
+LONGEST_TITLE = 120  # characters; sentences must stay readable
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def title_of(node_id: str, node: Any, schema: Schema | None = None) -> str:
         meta = node.get("_meta")
         title = meta.get("title") if isinstance(meta, dict) else None
         if isinstance(title, str) and title.strip():
-            return title.strip()
+            title = " ".join(one_line(title).split())
+            return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
         if schema is not None and schema.display_name:
             return schema.display_name
         if isinstance(node.get("class_type"), str):
@@ -140,7 +142,7 @@ def _match_nodes(
 
 def _unknown_class(node_id: str, class_type: str, registry: Registry, packs: Mapping[str, str]) -> str:
     """The sentence for a node type that is not here: nearest name, and the pack it belongs to if known."""
-    text = f"there is no node type '{class_type}' here."
+    text = f"there is no node type {shown(class_type)} here."
     pack = packs.get(node_id) or packs.get(class_type)
     if pack and pack not in OWN_PACKS:
         text += f" The file says that it comes from the node pack '{pack}', which does not run headless."
@@ -149,6 +151,8 @@ def _unknown_class(node_id: str, class_type: str, registry: Registry, packs: Map
     match = nearest(class_type, names)
     if match is not None:
         text += f" Did you mean '{names[match]}'?"
+    elif not pack or pack in OWN_PACKS:
+        text += " `sora-dit nodes` lists those there are."
     if registry.failures:
         reasons = " ".join(f"{name}: {reason}" for name, reason in registry.failures.items())
         text += f" Some nodes could not be loaded: {reasons}"

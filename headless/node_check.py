@@ -70,6 +70,9 @@ def _unknown_inputs(node: PlannedNode, given: Mapping[str, Any]) -> Iterator[Pro
 def _missing(node: PlannedNode, name: str, given: Mapping[str, Any]) -> str:
     declared = node.bound[name].input
     kind = _kind(declared.get_io_type())
+    choices = declared.as_dict().get("options") if declared.get_io_type() == "COMBO" else None
+    if choices:
+        kind = f"one of: {listed(choices)}"
     expected = f"expected {kind}" if takes_constant(declared) else f"expected a link from an output of type {kind}"
     near = nearest(name, [one for one in given if one not in node.bound])
     hint = f" The file has '{near}'; did you mean that?" if near else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,9 +30,9 @@ class Problem:
 
     def __str__(self) -> str:
         if self.node_id is None:
-            return self.message
+            return one_line(self.message)
         place = f"{self.title} (node {self.node_id})"
-        return f"{place}, {self.input}: {self.message}" if self.input else f"{place}: {self.message}"
+        return one_line(f"{place}, {self.input}: {self.message}" if self.input else f"{place}: {self.message}")
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`: the fields, and the whole sentence as `text`."""
@@ -55,6 +56,11 @@ class WorkflowError(UsageError):
 def errors(problems: Iterable[Problem]) -> list[Problem]:
     """Only those that stop a run."""
     return [one for one in problems if one.severity == ERROR]
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and control characters: what a file holds must not rearrange the terminal."""
+    return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -82,9 +88,11 @@ def shown(value: Any, limit: int = 60) -> str:
         text = "true" if value else "false"
     elif isinstance(value, str):
         text = f"'{value}'" if value else "an empty text"
+    elif isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        text = str(int(value))  # as a person writes it: 8, not 8.0
     else:
         text = repr(value)
-    text = text.replace("\n", " ")
+    text = one_line(text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 

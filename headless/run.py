@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..dit_core.checkpoint.atomic import reason
 from .execute import Runner
 from .graph import Plan, plan
 from .problems import WARNING, Problem, UsageError, WorkflowError, errors, shown
@@ -118,7 +119,8 @@ def _check_surroundings(session: Session) -> None:
     """Raise `UsageError` for a folder or a name that cannot be meant; whether a device is there, torch says later."""
     for folder in session.models_dirs:
         if not folder.is_dir():
-            raise UsageError(f"The models folder {folder} does not exist.")
+            what = "is a file; expected a folder" if folder.exists() else "does not exist"
+            raise UsageError(f"The models folder {folder} {what}.")
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", session.device.strip().lower()):
         raise UsageError(f"The device is {shown(session.device)}; expected auto, cpu, cuda, cuda:1 or mps.")
     if session.dtype not in DTYPES:
@@ -152,16 +154,17 @@ def run_job(job: Job, runner: Runner) -> RunResult:
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
     """Fail before hours of work if nothing can be saved; a folder that was made and stayed empty is removed."""
-    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    made: list[Path] = []
     try:
+        made = [one for one in (folder, *folder.parents) if not one.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except FileExistsError:
         raise UsageError(f"The output folder {folder} is a file; expected a folder.") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"The output folder {folder} cannot be written to: {reason}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise UsageError(f"The output folder {shown(str(folder), 120)} cannot be written to: {why}.") from None
     try:
         yield
     finally:

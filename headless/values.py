@@ -34,6 +34,7 @@ def is_link(value: Any) -> bool:
         and isinstance(value[0], str)
         and isinstance(value[1], (int, float))
         and not isinstance(value[1], bool)
+        and math.isfinite(value[1])
     )
 
 
@@ -65,7 +66,7 @@ def convert(declared: Input, value: Any) -> Any:
 
     Raises:
         BadValue: it cannot be converted to the declared type.
-        OddValue: it can, but loses its sense on the way (the text "false" is true, 3.7 becomes 3).
+        OddValue: it can, but loses its sense on the way (the text "false" is true, 3.7 becomes 3, true becomes 1).
     """
     kind = declared.get_io_type()
     if kind == "INT":
@@ -84,7 +85,7 @@ def _whole_number(value: Any) -> int:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         raise BadValue(f"got {shown(value)}; expected a whole number.") from None
-    if isinstance(value, float) and number != value:
+    if isinstance(value, bool) or (isinstance(value, float) and number != value):
         raise OddValue(f"got {shown(value)}; a whole number is expected, {number} is used.", number)
     return number
 
@@ -96,12 +97,16 @@ def _number(value: Any) -> float:
         raise BadValue(f"got {shown(value)}; expected a number.") from None
     if not math.isfinite(number):
         raise BadValue(f"got {shown(value)}; expected a finite number.")
+    if isinstance(value, bool):
+        raise OddValue(f"got {shown(value)}; a number is expected, {shown(number)} is used.", number)
     return number
 
 
 def _text(value: Any) -> str:
     if value is None:
         raise BadValue("got nothing (null); expected a text.")
+    if isinstance(value, (bool, dict, list)):
+        raise OddValue(f"got {shown(value)}; a text is expected, {shown(str(value))} is used.", str(value))
     return str(value)
 
 
@@ -137,7 +142,7 @@ def not_in_list(value: Any, choices: list[Any]) -> str:
 
 def _range(low: Any, high: Any) -> str:
     if low is None:
-        return f"at most {high}"
+        return f"at most {shown(high)}"
     if high is None:
-        return f"at least {low}"
-    return f"{low} to {high}"
+        return f"at least {shown(low)}"
+    return f"{shown(low)} to {shown(high)}"

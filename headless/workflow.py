@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..dit_core.checkpoint.atomic import reason
 from .problems import WorkflowError, shown
 from .registry import Registry
 
@@ -29,8 +30,8 @@ class Workflow:
     notes: list[str] = field(default_factory=list)
 
 
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
+def read_json(path: str | Path, what: str = "a workflow") -> Any:
+    """The content of a JSON file. what: what it should be, for sentences.
 
     Raises:
         WorkflowError: the file is missing, unreadable, empty, not text or not JSON; says which, and where.
@@ -38,25 +39,38 @@ def read_json(path: str | Path) -> Any:
     path = Path(path)
     try:
         if path.is_dir():
-            raise WorkflowError(f"{path} is a folder; expected a workflow file (.json).")
+            raise WorkflowError(f"{path} is a folder; expected {what} file (.json).")
         if path.stat().st_size > LARGEST_FILE:
             raise WorkflowError(f"{path} has {path.stat().st_size // 2**20} MiB; a workflow file is much smaller.")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise WorkflowError(f"{path} does not exist; expected a workflow file (.json).{_similar(path)}") from None
-    except OSError as error:
-        raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise WorkflowError(f"{path} does not exist; expected {what} file (.json).{_similar(path)}") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise WorkflowError(f"{shown(str(path), 120)} cannot be read: {why}.") from None
     if not data.strip():
-        raise WorkflowError(f"{path} is empty; expected a workflow in JSON.")
+        raise WorkflowError(f"{path} is empty; expected {what} in JSON.")
     try:
-        return json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise WorkflowError(f"{path} is not a text file; expected a workflow in JSON.") from None
+        return json.loads(_decoded(path, data, what))
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise WorkflowError(f"{path} is not valid JSON: {error.msg} at {place}.") from None
+        place = f"{error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
+        raise WorkflowError(f"{path} is not valid JSON: {place}; expected {what}.") from None
+    except ValueError:
+        raise WorkflowError(f"{path} holds a number of thousands of digits, which cannot be meant.") from None
     except RecursionError:
-        raise WorkflowError(f"{path} is nested too deeply to be a workflow.") from None
+        raise WorkflowError(f"{path} is nested too deeply to be {what}.") from None
+
+
+def _decoded(path: Path, data: bytes, what: str) -> str:
+    """The text in UTF-8, or in UTF-16 with its mark, as Windows PowerShell's `>` writes it."""
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start + 1} is not UTF-8"
+        raise WorkflowError(f"{path} is not a text file ({where}); expected {what} in JSON.") from None
+    if "\0" in text:
+        raise WorkflowError(f"{path} is not a text file (it holds zero bytes); expected {what} in JSON.")
+    return text
 
 
 def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Workflow:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import mimetypes
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..dit_core.checkpoint.atomic import reason
 from ..dit_core.checkpoint.foreign import refuse_by_suffix
 from ..dit_core.errors import SoraDiTError
 
@@ -25,6 +27,8 @@ KINDS = {
 }
 _VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif", ".m4v", ".webp")
 _LONGEST_NAME = 180  # bytes; leaves room for the counter and for a temporary name beside it
+_LONGEST_PATH = 1000  # bytes; systems end at 1024 or 4096, the output folder included
+_FORBIDDEN = '<>:"|?*'  # not on Windows, hence not on many network drives and memory cards
 
 
 # --- Model files -------------------------------------------------------------------------------------------------
@@ -57,16 +61,19 @@ def find_model(name: str, roots: Sequence[Path], allow_absolute: bool = False) -
         SoraDiTError: pickle file, no such file, or a name that leads out of the model folders.
     """
     refuse_by_suffix(Path(name))
-    if allow_absolute and Path(name).is_absolute() and Path(name).is_file():
+    absolute = allow_absolute and Path(name).is_absolute()
+    if absolute and _is_file(Path(name)):
         return Path(name)
     for root in roots:
         path = root / name
-        if name and path.is_file() and _inside(path, root):
+        if name and _is_file(path) and _inside(path, root):
             return path
+    looked = ", ".join(dict.fromkeys(str(root) for root in roots))
+    if name and not absolute and not any(_inside(root / name, root) for root in roots):
+        raise SoraDiTError(f"{_quoted(name)} leads out of the model folders ({looked}); only files inside them are opened.")
     close = difflib.get_close_matches(name, [*list_models(roots), STARTER], n=1, cutoff=0.5)
     hint = f' Did you mean "{close[0]}"?' if close and close[0] != name else ""
-    looked = ", ".join(dict.fromkeys(str(root) for root in roots))
-    raise SoraDiTError(f'There is no model file "{name}".{hint} Looked in: {looked}.')
+    raise SoraDiTError(f"There is no model file {_quoted(name)}.{hint} Looked in: {looked}.")
 
 
 def file_identity(path: Path) -> tuple[str, int, int]:
@@ -104,15 +111,19 @@ def find_input(name: str, folder_of: Callable[[str], Path], allow_absolute: bool
     if not plain:
         raise SoraDiTError("No file is chosen; choose one from the list or upload one.")
     folder = folder_of(kind)
-    if allow_absolute and Path(plain).is_absolute() and Path(plain).is_file():
+    absolute = allow_absolute and Path(plain).is_absolute()
+    if absolute and _is_file(Path(plain)):
         return Path(plain)
     path = folder / plain
+    if absolute:
+        raise SoraDiTError(f"There is no file {_quoted(plain)}.")
     if not _inside(path, folder):
-        raise SoraDiTError(f'"{name}" leads out of the {kind} folder {folder}; only files inside it can be opened.')
-    if not path.is_file():
+        raise SoraDiTError(f"{_quoted(name)} leads out of the {kind} folder {folder}; only files inside it are opened.")
+    if not _is_file(path):
         close = difflib.get_close_matches(plain, list_media(folder, "video"), n=1, cutoff=0.5)
         hint = f' Did you mean "{close[0]}"?' if close else ""
-        raise SoraDiTError(f'There is no file "{plain}" in the {kind} folder {folder}.{hint}')
+        missing = "" if folder.is_dir() else ", which does not exist"
+        raise SoraDiTError(f"There is no file {_quoted(plain)} in the {kind} folder {folder}{missing}.{hint}")
     return path
 
 
@@ -141,28 +152,39 @@ def output_target(folder: Path, prefix: str, width: int, height: int, extension:
         place.mkdir(parents=True, exist_ok=True)
         number = 1 + max((_number(name, stem) for name in os.listdir(place)), default=0)
     except OSError as error:
-        raise SoraDiTError(f"The output folder {place} cannot be used: {error.strerror or error}.") from error
+        why = "it is a file" if isinstance(error, FileExistsError) else reason(error)
+        raise SoraDiTError(f"The output folder {place} cannot be used: {why}.") from error
     return OutputTarget(place / f"{stem}_{number:05}_.{extension.lstrip('.')}", subfolder)
 
 
-def check_prefix(prefix: str) -> None:
-    """Raise `SoraDiTError` for a prefix that `output_target` would refuse in any folder; writes nothing."""
-    _split_prefix(Path("output").absolute(), _fill_in(prefix, 0, 0))
+def check_prefix(folder: Path, prefix: str) -> None:
+    """Raise `SoraDiTError` for a prefix that `output_target` would refuse in `folder`; writes nothing."""
+    subfolder, _ = _split_prefix(folder, _fill_in(prefix, 0, 0))
+    for place in (folder / subfolder, *(folder / subfolder).parents):
+        if place.exists():
+            if not place.is_dir():
+                raise SoraDiTError(f"The file name prefix is {_quoted(prefix)}, but {place} is a file, not a folder.")
+            break
 
 
 def _split_prefix(folder: Path, prefix: str) -> tuple[str, str]:
     clean = prefix.strip().replace("\\", "/")
+    named = f"The file name prefix {_quoted(prefix)}"
     if not clean or clean.endswith("/") or os.path.basename(clean) in (".", ".."):
-        raise SoraDiTError(f'The file name prefix is "{prefix}"; expected a name such as "clip" or "sky/clip".')
-    if any(ord(letter) < 32 for letter in clean):
+        raise SoraDiTError(f'{named} is no name; expected a name such as "clip" or "sky/clip".')
+    if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in clean):
         raise SoraDiTError("The file name prefix holds a line break or a control character; use plain letters.")
-    if Path(clean).is_absolute() or ":" in clean.split("/")[0] or not _inside(folder / clean, folder):
-        raise SoraDiTError(
-            f'The file name prefix "{prefix}" leads out of the output folder; use a name such as "clip" or "sky/clip".'
-        )
+    if Path(clean).is_absolute() or re.match(r"[A-Za-z]:|~", clean) or not _inside(folder / clean, folder):
+        raise SoraDiTError(f'{named} leads out of the output folder; use a name such as "clip" or "sky/clip".')
+    if forbidden := "".join(letter for letter in _FORBIDDEN if letter in clean):
+        raise SoraDiTError(f"{named} holds {forbidden}, which not every system can have in a file name.")
     clean = os.path.normpath(clean).replace(os.sep, "/")
-    if any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in clean.split("/")):
-        raise SoraDiTError(f"The file name prefix is too long; each part may have {_LONGEST_NAME} bytes.")
+    longest = max(len(part.encode()) for part in clean.split("/"))
+    if longest > _LONGEST_NAME or len(clean.encode()) > _LONGEST_PATH:
+        raise SoraDiTError(
+            f"{named} is too long: {len(clean.encode())} bytes (an English letter is one); at most {_LONGEST_PATH} in "
+            f"all and {_LONGEST_NAME} between two slashes are possible."
+        )
     return os.path.dirname(clean), os.path.basename(clean)
 
 
@@ -184,6 +206,19 @@ def _number(name: str, stem: str) -> int:
         return 0
     digits = rest[1:].split("_")[0]
     return int(digits) if digits.isdecimal() else 0
+
+
+def _quoted(name: str) -> str:
+    """A name as it stands in a sentence, cut when it is very long."""
+    return f'"{name}"' if len(name) <= 100 else f'"{name[:60]}..." ({len(name)} letters)'
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have (too long, a zero byte) names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _inside(path: Path, folder: Path) -> bool:

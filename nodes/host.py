@@ -101,6 +101,11 @@ def output_target(prefix: str, width: int, height: int, extension: str) -> Outpu
     return _files.output_target(_surroundings().folder("output"), prefix, width, height, extension)
 
 
+def check_prefix(prefix: str) -> None:
+    """Raise `SoraDiTError` for a prefix that `output_target` would refuse; writes nothing."""
+    _files.check_prefix(_surroundings().folder("output"), prefix)
+
+
 def saved(target: OutputTarget) -> Any:
     """The `ui` value that plays the saved file on the node and lists it in the history."""
     return ui.PreviewVideo([ui.SavedResult(target.path.name, target.subfolder, io.FolderType.output)])

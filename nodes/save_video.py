@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..dit_core.media import CODECS, CONTAINERS, QUALITIES
-from . import _checks, _files, _video, handles, host
+from . import _checks, _video, handles, host
 from .host import io
 
 
@@ -60,7 +60,7 @@ class SoraDiTSaveVideo(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, filename_prefix=None, container="mp4", codec="auto") -> bool | str:
         return _checks.verdict(
-            lambda: filename_prefix is None or _files.check_prefix(filename_prefix),
+            lambda: filename_prefix is None or host.check_prefix(filename_prefix),
             lambda: None in (container, codec) or _video.check(container, codec),
         )
 

@@ -18,7 +18,6 @@ from sora_dit.dit_core.autoencoder import (
     layers,
 )
 from sora_dit.dit_core.autoencoder.layers import CausalConv3d, ChannelNorm, Upsample, from_patches, to_patches
-from sora_dit.dit_core.autoencoder.linear import LinearCodec
 from sora_dit.dit_core.errors import ShapeError
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -29,7 +28,10 @@ TINY = AutoencoderConfig(
 
 
 LINEAR = replace(TINY, linear="both")
-BOTH = pytest.mark.parametrize("config", [TINY, LINEAR], ids=["convolutions", "with linear path"])
+LINEAR_ENCODER = replace(TINY, linear="encoder")
+BOTH = pytest.mark.parametrize(
+    "config", [TINY, LINEAR, LINEAR_ENCODER], ids=["convolutions", "with linear path", "linear encoder"]
+)
 
 
 def tiny(temporal: int = 4, spatial: int = 8) -> AutoencoderConfig:
@@ -396,60 +398,6 @@ def test_the_whole_clip_pass_compiles_without_a_graph_break():
     compiled = torch.compile(lambda x: model.decode(model.encode(x).mean), backend="eager", fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(compiled(video), model.decode(model.encode(video).mean))
-
-
-# --- the linear path ---
-
-
-def boxes_by_hand(video: torch.Tensor) -> list[torch.Tensor]:
-    """The 4 x 8 x 8 boxes of a clip `[1, 3, F, 16, 24]`, first frame standing for four, one by one."""
-    padded = torch.cat([video[:, :, :1]] * 3 + [video], 2)[0]
-    places = [(t, h, w) for t in range(padded.shape[1] // 4) for h in range(2) for w in range(3)]
-    return [padded[:, 4 * t : 4 * t + 4, 8 * h : 8 * h + 8, 8 * w : 8 * w + 8].flatten() for t, h, w in places]
-
-
-def test_linear_path_projects_each_box_by_itself():
-    torch.manual_seed(0)
-    linear, video = LinearCodec(3, 4, 4, 8), clip(9)
-    latent = linear.encode(video)
-    assert latent.shape == (1, 4, 3, 2, 3)
-    want = torch.stack([linear.down(box) for box in boxes_by_hand(video)], 1).view(4, 3, 2, 3)
-    torch.testing.assert_close(latent[0], want)
-    back = linear.decode(latent)
-    assert back.shape == video.shape
-    wanted_boxes = [linear.up(numbers) for numbers in latent[0].flatten(1).T]
-    got = torch.stack(boxes_by_hand(back))[6:]  # the first latent frame keeps only the last of its four frames
-    torch.testing.assert_close(got, torch.stack(wanted_boxes)[6:])
-    torch.testing.assert_close(back[0, :, 0, :8, :8], wanted_boxes[0].view(3, 4, 8, 8)[:, -1])
-
-
-@torch.no_grad()
-def test_fitted_linear_path_is_the_best_linear_codec():
-    torch.manual_seed(0)
-    linear = LinearCodec(3, 4, 4, 8)
-    basis, offset = torch.randn(4, 3), torch.randn(3)  # flat boxes: three directions of colour
-    clips = []
-    for seed in range(6):
-        numbers = torch.randn(1, 4, 3, 2, 3, generator=torch.Generator().manual_seed(seed)) * 0.3
-        colour = torch.einsum("bkthw,kc->bcthw", numbers, basis) + offset.view(1, 3, 1, 1, 1)
-        video = colour.repeat_interleave(4, 2).repeat_interleave(8, 3).repeat_interleave(8, 4)
-        clips.append(video[:, :, 3:])
-    linear.fit(clips)
-    for video in clips:
-        torch.testing.assert_close(linear.decode(linear.encode(video)), video, atol=1e-3, rtol=0)
-    latents = torch.cat([linear.encode(video).movedim(1, -1).flatten(0, 3) for video in clips])
-    torch.testing.assert_close(latents[:, :3].mean(0), torch.zeros(3), atol=1e-3, rtol=0)
-    torch.testing.assert_close(latents[:, :3].var(0, unbiased=False), torch.ones(3), atol=1e-2, rtol=0)
-
-
-@torch.no_grad()
-def test_a_fresh_model_with_linear_path_is_that_linear_codec():
-    torch.manual_seed(0)
-    model, video = CausalVideoAutoencoder(LINEAR), clip(9)
-    latent = model.encode(video).mean
-    torch.testing.assert_close(latent, model.linear.encode(video))
-    torch.testing.assert_close(model.decode(latent), model.linear.decode(latent))
-    assert CausalVideoAutoencoder(TINY).linear is None
 
 
 # --- posterior and statistics ---

@@ -1,0 +1,98 @@
+"""The linear codec beside the convolutions, or in place of the encoder."""
+
+from __future__ import annotations
+
+import torch
+from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+from sora_dit.dit_core.autoencoder.linear import LinearCodec
+
+LINEAR = AutoencoderConfig(
+    latent_channels=4,
+    encoder_channels=(4, 6, 8),
+    decoder_channels=(6, 4, 8),
+    encoder_blocks=1,
+    decoder_blocks=1,
+    linear="both",
+)
+
+
+def clip(frames: int, height: int = 16, width: int = 24, seed: int = 1) -> torch.Tensor:
+    return torch.rand(1, 3, frames, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def boxes_by_hand(video: torch.Tensor) -> list[torch.Tensor]:
+    """The 4 x 8 x 8 boxes of a clip `[1, 3, F, 16, 24]`, first frame standing for four, one by one."""
+    padded = torch.cat([video[:, :, :1]] * 3 + [video], 2)[0]
+    places = [(t, h, w) for t in range(padded.shape[1] // 4) for h in range(2) for w in range(3)]
+    return [padded[:, 4 * t : 4 * t + 4, 8 * h : 8 * h + 8, 8 * w : 8 * w + 8].flatten() for t, h, w in places]
+
+
+def test_linear_path_projects_each_box_by_itself():
+    torch.manual_seed(0)
+    linear, video = LinearCodec(3, 4, 4, 8), clip(9)
+    latent = linear.encode(video)
+    assert latent.shape == (1, 4, 3, 2, 3)
+    want = torch.stack([linear.down(box) for box in boxes_by_hand(video)], 1).view(4, 3, 2, 3)
+    torch.testing.assert_close(latent[0], want)
+    back = linear.decode(latent)
+    assert back.shape == video.shape
+    wanted_boxes = [linear.up(numbers) for numbers in latent[0].flatten(1).T]
+    got = torch.stack(boxes_by_hand(back))[6:]  # the first latent frame keeps only the last of its four frames
+    torch.testing.assert_close(got, torch.stack(wanted_boxes)[6:])
+    torch.testing.assert_close(back[0, :, 0, :8, :8], wanted_boxes[0].view(3, 4, 8, 8)[:, -1])
+
+
+@torch.no_grad()
+def test_fitted_linear_path_is_the_best_linear_codec():
+    torch.manual_seed(0)
+    linear = LinearCodec(3, 4, 4, 8)
+    basis, offset = torch.randn(4, 3), torch.randn(3)  # flat boxes: three directions of colour
+    clips = []
+    for seed in range(6):
+        numbers = torch.randn(1, 4, 3, 2, 3, generator=torch.Generator().manual_seed(seed)) * 0.3
+        colour = torch.einsum("bkthw,kc->bcthw", numbers, basis) + offset.view(1, 3, 1, 1, 1)
+        video = colour.repeat_interleave(4, 2).repeat_interleave(8, 3).repeat_interleave(8, 4)
+        clips.append(video[:, :, 3:])
+    linear.fit(clips)
+    for video in clips:
+        torch.testing.assert_close(linear.decode(linear.encode(video)), video, atol=1e-3, rtol=0)
+    latents = torch.cat([linear.encode(video).movedim(1, -1).flatten(0, 3) for video in clips])
+    torch.testing.assert_close(latents[:, :3].mean(0), torch.zeros(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(latents[:, :3].var(0, unbiased=False), torch.ones(3), atol=1e-2, rtol=0)
+
+
+@torch.no_grad()
+def test_a_fresh_model_with_linear_path_is_that_linear_codec():
+    torch.manual_seed(0)
+    model, video = CausalVideoAutoencoder(LINEAR), clip(9)
+    latent = model.encode(video).mean
+    torch.testing.assert_close(latent, model.linear.encode(video))
+    torch.testing.assert_close(model.decode(latent), model.linear.decode(latent))
+
+
+@torch.no_grad()
+def test_whitening_sets_the_scale_of_the_latents_and_changes_nothing_else():
+    video = torch.cat([clip(9, seed=seed) * 0.3 ** (seed % 3) for seed in range(6)])
+    results = {}
+    for whitening in (0.0, 0.5, 1.0):
+        linear = LinearCodec(3, 4, 4, 8, alone=True)
+        linear.fit([video], whitening)
+        posterior = linear.posterior(video)
+        variance = posterior.mean.movedim(1, -1).flatten(0, 3).var(0, unbiased=False)
+        results[whitening] = (variance, linear.decode(posterior.mean), posterior.logvar[0, :, 0, 0, 0].exp() / variance)
+    torch.testing.assert_close(results[1.0][0], torch.ones(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(results[0.5][0], results[0.0][0].sqrt(), rtol=1e-3, atol=0)
+    for one, other in ((0.0, 0.5), (0.5, 1.0)):
+        torch.testing.assert_close(results[one][1], results[other][1], atol=1e-4, rtol=0)
+        torch.testing.assert_close(results[one][2], results[other][2], rtol=1e-3, atol=0)
+
+
+@torch.no_grad()
+def test_the_posterior_of_a_linear_encoder_is_as_wide_as_what_it_leaves_out():
+    # Probabilistic PCA: the noise is the mean of the discarded eigenvalues; a unit latent has it by its own eigenvalue.
+    video = torch.cat([clip(9, seed=seed) for seed in range(8)])
+    linear = LinearCodec(3, 4, 4, 8, alone=True)
+    linear.fit([video])
+    values = torch.linalg.eigvalsh(torch.cov(linear.boxes(video).flatten(0, 3).T, correction=0)).flip(0)
+    want = values[4:].mean() / values[:4]
+    torch.testing.assert_close(linear.logvar.exp(), want.clamp(1e-6, 1), rtol=1e-2, atol=1e-5)
