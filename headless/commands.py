@@ -78,8 +78,8 @@ def nodes(options: argparse.Namespace) -> int:
         for entry in sorted(info.values(), key=lambda one: one["category"]):
             print(f"{entry['name']:32}  {entry['display_name'] or entry['name']}  [{entry['category']}]")
             print(textwrap.indent(textwrap.fill(entry["description"] or "", 96), "    "))
-    for name, reason in registry.failures.items():
-        print(f"warning: {name} could not be loaded: {reason}", file=sys.stderr)
+    for name, why in registry.failures.items():
+        print(f"warning: {name} could not be loaded: {why}", file=sys.stderr)
     return DONE
 
 

@@ -87,7 +87,7 @@ def _kind(io_type: str) -> str:
 
 def _check_constant(node: PlannedNode, name: str, value: Any) -> None:
     declared = node.bound[name].input
-    value = unwrap(value)
+    given = value = unwrap(value)
     if not takes_constant(declared):
         if value is None and declared.optional:
             return
@@ -99,7 +99,7 @@ def _check_constant(node: PlannedNode, name: str, value: Any) -> None:
         odd, value = error, error.value
     node.constants[name] = value
     if name not in _self_checked(node):
-        check_range(declared, value, declared.as_dict())
+        check_range(declared, value, declared.as_dict(), None if odd is None else given)
     if odd is not None:
         raise odd
 
@@ -181,5 +181,11 @@ def run_validation(node: PlannedNode, nodes: Mapping[str, PlannedNode], found: l
         answer = f"its check of the inputs failed with {type(error).__name__}: {error}."
     if answer is True or isinstance(answer, ExecutionBlocker):
         return []
-    name = next(iter(values)) if len(values) == 1 else None
-    return [_problem(node, name, answer if isinstance(answer, str) else "the node refuses its inputs.")]
+    lines = answer.splitlines() if isinstance(answer, str) and answer.strip() else ["the node refuses its inputs."]
+    return [_from_validation(node, line, next(iter(values)) if len(values) == 1 else None) for line in lines]
+
+
+def _from_validation(node: PlannedNode, line: str, only: str | None) -> Problem:
+    """A line of what `validate_inputs` said; our nodes begin it with an input's name. only: the one input it took."""
+    name, colon, rest = line.partition(": ")
+    return _problem(node, name, rest) if colon and name in node.bound else _problem(node, only, line)

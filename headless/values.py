@@ -116,12 +116,13 @@ def _boolean(value: Any) -> bool:
     return bool(value)
 
 
-def check_range(declared: Input, value: Any, options: Mapping[str, Any]) -> None:
-    """Raise `BadValue` if a number is outside min..max or a choice is not in its list."""
+def check_range(declared: Input, value: Any, options: Mapping[str, Any], given: Any = None) -> None:
+    """Raise `BadValue` if a number is outside min..max or a choice is not in its list. given: what the file has."""
     low, high = options.get("min"), options.get("max")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if (low is not None and value < low) or (high is not None and value > high):
-            raise BadValue(f"got {shown(value)}; expected {_range(low, high)}.")
+            got = shown(value if given is None else given)
+            raise BadValue(f"got {got}; expected {_range(low, high)}.")
     if declared.get_io_type() == "COMBO" and "options" in options:
         choices = options["options"]
         if value not in choices:

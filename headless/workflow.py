@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,24 +38,27 @@ def read_json(path: str | Path, what: str = "a workflow") -> Any:
         WorkflowError: the file is missing, unreadable, empty, not text or not JSON; says which, and where.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise WorkflowError(f"{shown(str(path))} is no file name; expected {what} file (.json).")
+    if os.path.isdir(path):
+        raise WorkflowError(f"{path} is a folder; expected {what} file (.json).")
     try:
-        if path.is_dir():
-            raise WorkflowError(f"{path} is a folder; expected {what} file (.json).")
-        if path.stat().st_size > LARGEST_FILE:
-            raise WorkflowError(f"{path} has {path.stat().st_size // 2**20} MiB; a workflow file is much smaller.")
-        data = path.read_bytes()
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= LARGEST_FILE else b""
     except FileNotFoundError:
         raise WorkflowError(f"{path} does not exist; expected {what} file (.json).{_similar(path)}") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        why = reason(error) if isinstance(error, OSError) else str(error)
-        raise WorkflowError(f"{shown(str(path), 120)} cannot be read: {why}.") from None
+    except OSError as error:
+        raise WorkflowError(f"{shown(str(path), 120)} cannot be read: {reason(error)}.") from None
+    if size > LARGEST_FILE:
+        raise WorkflowError(f"{path} has {size // 2**20} MiB; {what} file is much smaller.")
     if not data.strip():
         raise WorkflowError(f"{path} is empty; expected {what} in JSON.")
+    text = _decoded(path, data, what)
     try:
-        return json.loads(_decoded(path, data, what))
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        place = f"{error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
-        raise WorkflowError(f"{path} is not valid JSON: {place}; expected {what}.") from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise WorkflowError(f"{path} is not valid JSON: {error.msg.removesuffix(' at')} at {place}.") from None
     except ValueError:
         raise WorkflowError(f"{path} holds a number of thousands of digits, which cannot be meant.") from None
     except RecursionError:
@@ -63,11 +67,12 @@ def read_json(path: str | Path, what: str = "a workflow") -> Any:
 
 def _decoded(path: Path, data: bytes, what: str) -> str:
     """The text in UTF-8, or in UTF-16 with its mark, as Windows PowerShell's `>` writes it."""
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        where = f"byte {error.start + 1} is not UTF-8"
-        raise WorkflowError(f"{path} is not a text file ({where}); expected {what} in JSON.") from None
+        why = "its bytes are not UTF-16" if wide else f"byte {error.start + 1} is not UTF-8"
+        raise WorkflowError(f"{path} is not a text file ({why}); expected {what} in JSON.") from None
     if "\0" in text:
         raise WorkflowError(f"{path} is not a text file (it holds zero bytes); expected {what} in JSON.")
     return text

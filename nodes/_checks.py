@@ -6,21 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 from ..dit_core.errors import ShapeError, SoraDiTError
+from ..dit_core.memory import gigabytes, machine_memory
 
 # What the models of this pack and of most others need; a loaded model's own factors are checked again when it runs.
 SPATIAL_FACTOR, TEMPORAL_FACTOR = 8, 4
 LARGEST_SIDE, MOST_FRAMES, LARGEST_BATCH = 4096, 4001, 64
 
 
-def verdict(*checks: Callable[[], Any]) -> bool | str:
-    """Run all `checks`: True, or the sentences of those that raised `SoraDiTError`, for `validate_inputs`."""
+def verdict(**checks: Callable[[], Any]) -> bool | str:
+    """Run all `checks`, named by the input they look at: True, or "input: sentence" for each that raised, a line each.
+
+    For `validate_inputs`; the headless check makes one problem of each line.
+    """
     found = []
-    for check in checks:
+    for name, check in checks.items():
         try:
             check()
         except SoraDiTError as error:
-            found.append(str(error))
-    return " ".join(found) or True
+            found.append(f"{name}: {error}")
+    return "\n".join(found) or True
 
 
 def nearest(value: int, step: int, offset: int = 0) -> tuple[int, int]:
@@ -33,25 +37,49 @@ def nearest(value: int, step: int, offset: int = 0) -> tuple[int, int]:
 def size_problem(name: str, pixels: int, factor: int) -> str | None:
     """A sentence if a width or height does not fit, else None."""
     if pixels > LARGEST_SIDE:
-        return f"{name} is {pixels} pixels; the largest is {LARGEST_SIDE}."
+        return f"{name} is {_digits(pixels)} pixels; the largest is {LARGEST_SIDE}."
     if pixels < 1 or pixels % factor:
         low, high = nearest(pixels, factor)
-        return f"{name} is {pixels} pixels, but must be a multiple of {factor}; the nearest are {low} and {high}."
+        unit = "pixel" if pixels == 1 else "pixels"
+        got = f"{name} is {_digits(pixels)} {unit}"
+        return f"{got}, but must be a multiple of {factor}; the nearest are {low} and {high}."
     return None
 
 
 def frames_problem(frames: int, factor: int) -> str | None:
     """A sentence if a number of frames does not fit, else None."""
     if frames > MOST_FRAMES:
-        return f"frames is {frames}; the most is {MOST_FRAMES}."
+        return f"frames is {_digits(frames)}; the most is {MOST_FRAMES}."
     if frames < 1 or (frames - 1) % factor:
         low, high = nearest(frames, factor, 1)
         series = ", ".join(str(1 + factor * k) for k in range(4))
         return (
-            f"frames is {frames}, but must be one more than a multiple of {factor} ({series}, ...); "
+            f"frames is {_digits(frames)}, but must be one more than a multiple of {factor} ({series}, ...); "
             f"the nearest are {low} and {high}."
         )
     return None
+
+
+def _digits(number: int) -> str:
+    """A whole number as it stands in a sentence."""
+    text = str(number)
+    return text if len(text) <= 24 else f"{text[:12]}... ({len(text)} digits)"
+
+
+def memory_problem(width: int, height: int, frames: int, clips: int) -> str | None:
+    """A sentence if the finished pictures alone would not fit into this machine's memory, else None.
+
+    The system ends a program that asks for too much without a word, after all the work of denoising.
+    """
+    needed, there = width * height * 3 * 4 * frames * clips, machine_memory()
+    if there is None or needed <= there:
+        return None
+    several = f"{clips} clips of " if clips > 1 else ""
+    return (
+        f"{several}{frames} {'frame' if frames == 1 else 'frames'} of {width} x {height} pixels take "
+        f"{gigabytes(needed)} as pictures, and this machine has {gigabytes(there)} of memory. "
+        "Use a smaller size, fewer frames or a smaller batch."
+    )
 
 
 def clip_problems(width: int | None, height: int | None, frames: int | None, factors: tuple[int, int]) -> list[str]:

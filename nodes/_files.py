@@ -70,7 +70,7 @@ def find_model(name: str, roots: Sequence[Path], allow_absolute: bool = False) -
             return path
     looked = ", ".join(dict.fromkeys(str(root) for root in roots))
     if name and not absolute and not any(_inside(root / name, root) for root in roots):
-        raise SoraDiTError(f"{_quoted(name)} leads out of the model folders ({looked}); only files inside them are opened.")
+        raise SoraDiTError(f"{_quoted(name)} leads out of the model folders. Looked in: {looked}.")
     close = difflib.get_close_matches(name, [*list_models(roots), STARTER], n=1, cutoff=0.5)
     hint = f' Did you mean "{close[0]}"?' if close and close[0] != name else ""
     raise SoraDiTError(f"There is no model file {_quoted(name)}.{hint} Looked in: {looked}.")
@@ -160,11 +160,10 @@ def output_target(folder: Path, prefix: str, width: int, height: int, extension:
 def check_prefix(folder: Path, prefix: str) -> None:
     """Raise `SoraDiTError` for a prefix that `output_target` would refuse in `folder`; writes nothing."""
     subfolder, _ = _split_prefix(folder, _fill_in(prefix, 0, 0))
-    for place in (folder / subfolder, *(folder / subfolder).parents):
-        if place.exists():
-            if not place.is_dir():
-                raise SoraDiTError(f"The file name prefix is {_quoted(prefix)}, but {place} is a file, not a folder.")
-            break
+    place = folder / subfolder
+    nearest = next((one for one in (place, *place.parents) if os.path.exists(one)), folder)
+    if subfolder and os.path.isfile(nearest):
+        raise SoraDiTError(f"The file name prefix is {_quoted(prefix)}, but {nearest} is a file, not a folder.")
 
 
 def _split_prefix(folder: Path, prefix: str) -> tuple[str, str]:
@@ -174,10 +173,10 @@ def _split_prefix(folder: Path, prefix: str) -> tuple[str, str]:
         raise SoraDiTError(f'{named} is no name; expected a name such as "clip" or "sky/clip".')
     if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in clean):
         raise SoraDiTError("The file name prefix holds a line break or a control character; use plain letters.")
-    if Path(clean).is_absolute() or re.match(r"[A-Za-z]:|~", clean) or not _inside(folder / clean, folder):
+    if Path(clean).is_absolute() or re.match(r"[A-Za-z]:|~[^/]*/", clean) or not _inside(folder / clean, folder):
         raise SoraDiTError(f'{named} leads out of the output folder; use a name such as "clip" or "sky/clip".')
-    if forbidden := "".join(letter for letter in _FORBIDDEN if letter in clean):
-        raise SoraDiTError(f"{named} holds {forbidden}, which not every system can have in a file name.")
+    if forbidden := " ".join(letter for letter in _FORBIDDEN if letter in clean):
+        raise SoraDiTError(f"{named} holds {forbidden} which not every system takes in a file name; use letters and -.")
     clean = os.path.normpath(clean).replace(os.sep, "/")
     longest = max(len(part.encode()) for part in clean.split("/"))
     if longest > _LONGEST_NAME or len(clean.encode()) > _LONGEST_PATH:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..dit_core.errors import MediaError
 from ..dit_core.media import CONTAINERS
 from ..dit_core.media.probe import probe_codec
 from . import _checks, handles
@@ -22,9 +23,22 @@ class How:
     metadata: dict[str, str]
 
 
-def check(container: str, codec: str) -> None:
+def check_container(name: str) -> None:
+    """Raise `MediaError` for a kind of file that is not written here."""
+    if name not in CONTAINERS:
+        raise MediaError(f"got {name!r}; expected one of {', '.join(CONTAINERS)}.")
+
+
+def check_codec(container: str, codec: str) -> None:
     """Raise `MediaError` if this machine cannot write such a file; to be asked before anything is rendered."""
-    probe_codec(container, codec)
+    if container in CONTAINERS:
+        probe_codec(container, codec)
+
+
+def check_rate(fps: float) -> None:
+    """Raise `MediaError` for a rate that `read` would refuse."""
+    if not 0.01 <= fps <= 1000:
+        raise MediaError(f"got {fps:g}; expected 0 (as the file has it), or 0.01 to 1000 frames per second.")
 
 
 def write(path: Path, clip: Any, how: How, progress: Callable[[int], Any]) -> list[str]:

@@ -204,11 +204,13 @@ class SoraVae:
 def require(value: Any, name: str, *methods: str) -> None:
     """Raise `SoraDiTError` unless `value` has `methods`: another pack's private object may sit on a standard wire."""
     missing = [method for method in methods if not callable(getattr(value, method, None))]
+    kind = name.upper() if name in ("clip", "vae") else name
+    if value is None:
+        raise SoraDiTError(f"{name} is nothing; expected the {kind} output of a Load Model whose file holds that part.")
     if missing:
-        kind = name.upper() if name in ("clip", "vae") else name
         raise SoraDiTError(
             f"{name} is {_checks.described(value)}, which cannot be used as a {kind}: it has no {missing[0]}. "
-            f"Connect the {kind} output of a Load Model node. (A model file without that part gives nothing.)"
+            f"Connect the {kind} output of a Load Model node."
         )
 
 

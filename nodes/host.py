@@ -174,6 +174,14 @@ def record(cls: type, **facts: Any) -> None:
     _surroundings().record(cls, facts)
 
 
+def linked_outputs(cls: type) -> set[int]:
+    """Numbers of the running node's outputs that other nodes of the prompt are linked to (hidden: prompt, id)."""
+    nodes = [one for one in (cls.hidden.prompt or {}).values() if isinstance(one, dict)] if cls.hidden else []
+    values = [value for one in nodes for value in (one.get("inputs") or {}).values()]
+    links = [one for one in values if isinstance(one, list) and len(one) == 2 and isinstance(one[1], int)]
+    return {slot for node_id, slot in links if node_id == cls.hidden.unique_id}
+
+
 def manifest(cls: type) -> dict[str, Any]:
     """All recorded facts that led to the running node, with package versions."""
     return _surroundings().manifest(cls)

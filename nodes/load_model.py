@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..dit_core.errors import SoraDiTError
 from . import _checks, _files, _models, host
 from .host import io
 
@@ -81,7 +82,7 @@ class SoraDiTLoadModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model=None, text_encoder=FROM_MODEL_FILE, vae=FROM_MODEL_FILE) -> bool | str:
         chosen = _files_chosen(model, text_encoder, vae)
-        return _checks.verdict(*(partial(_check_file, name, kind) for kind, name in chosen.items()))
+        return _checks.verdict(**{kind: partial(_check_file, name, kind) for kind, name in chosen.items()})
 
     @classmethod
     def fingerprint_inputs(cls, model, text_encoder=FROM_MODEL_FILE, vae=FROM_MODEL_FILE, **_) -> list:
@@ -94,6 +95,7 @@ class SoraDiTLoadModel(io.ComfyNode):
         paths = {kind: host.model_path(name, kind) for kind, name in names.items()}
         place = host.device(device)
         parts = _models.load(names, paths, place, host.dtype(dtype, place), host.result_device())
+        _refuse_missing(parts, host.linked_outputs(cls), names["model"])
         host.record(cls, **parts.facts)
         return io.NodeOutput(parts.model, parts.clip, parts.vae)
 
@@ -102,6 +104,16 @@ def _files_chosen(model: str | None, text_encoder: str | None, vae: str | None) 
     """Kind of part -> file name, for the files that are chosen apart from the model file itself."""
     chosen = {"model": model, "text_encoder": text_encoder, "vae": vae}
     return {kind: name for kind, name in chosen.items() if name not in (None, FROM_MODEL_FILE)}
+
+
+def _refuse_missing(parts: _models.Parts, linked: set[int], name: str) -> None:
+    """Raise `SoraDiTError` if a node waits for a part that is not there: it would fail only when its turn comes."""
+    for slot, part, words, widget in ((1, parts.clip, "text encoder", "text_encoder"), (2, parts.vae, "VAE", "vae")):
+        if part is None and slot in linked:
+            raise SoraDiTError(
+                f'The file "{name}" holds no {words}, but a node is connected to that output. Choose a file that '
+                f"has one for the input {widget}, or another model."
+            )
 
 
 def _check_file(name: str, kind: str) -> None:

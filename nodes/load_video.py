@@ -60,7 +60,7 @@ class SoraDiTLoadVideo(io.ComfyNode):
                     max=1000.0,
                     step=1.0,
                     round=0.001,
-                    tooltip="0 keeps the frames as they are in the file. 0.001 to 1000: frames are left out or "
+                    tooltip="0 keeps the frames as they are in the file. 0.01 to 1000: frames are left out or "
                     "repeated so that so many make one second, at the speed of the original; done before all the other "
                     "choices here. The starter was trained at 8.",
                 ),
@@ -75,8 +75,11 @@ class SoraDiTLoadVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, video=None) -> bool | str:
-        return _checks.verdict(lambda: video is None or host.input_path(video))
+    def validate_inputs(cls, video=None, force_fps=None) -> bool | str:
+        return _checks.verdict(
+            video=lambda: video is None or host.input_path(video),
+            force_fps=lambda: not force_fps or _video.check_rate(force_fps),
+        )
 
     @classmethod
     def fingerprint_inputs(cls, video, **_) -> list:

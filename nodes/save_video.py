@@ -60,8 +60,9 @@ class SoraDiTSaveVideo(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, filename_prefix=None, container="mp4", codec="auto") -> bool | str:
         return _checks.verdict(
-            lambda: filename_prefix is None or host.check_prefix(filename_prefix),
-            lambda: None in (container, codec) or _video.check(container, codec),
+            filename_prefix=lambda: filename_prefix is None or host.check_prefix(filename_prefix),
+            container=lambda: container is None or _video.check_container(container),
+            codec=lambda: None in (container, codec) or _video.check_codec(container, codec),
         )
 
     @classmethod

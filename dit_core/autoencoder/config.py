@@ -27,7 +27,7 @@ class AutoencoderConfig:
     decoder_blocks: int | tuple[int, ...] = 2
     temporal_downsample: tuple[bool, ...] = (True, True)  # halve the frames at each transition?
     spatial_downsample: tuple[bool, ...] = (True, True)  # halve height and width at each transition?
-    linear: str = "none"  # see linear.py; both: beside the convolutions, which learn the rest | encoder: encodes alone
+    linear: str = "none"  # see linear.py; both: beside the convolutions | encoder: encodes alone | alone: no others
     latent_mean: tuple[float, ...] | None = None  # per latent channel, measured after training
     latent_std: tuple[float, ...] | None = None
     kl: float = 1e-6  # weight of the KL term it was trained with
@@ -36,7 +36,7 @@ class AutoencoderConfig:
         for name in ("in_channels", "latent_channels", "patch"):
             _require(_is_int(getattr(self, name), 1), self, name, "a whole number of at least 1")
         _require(_is_number(self.kl) and self.kl >= 0, self, "kl", "a number of at least 0")
-        _require(self.linear in ("none", "both", "encoder"), self, "linear", "none, both or encoder")
+        _require(self.linear in ("none", "both", "encoder", "alone"), self, "linear", "none, both, encoder or alone")
         self._check_per_resolution()
         for name in ("temporal_downsample", "spatial_downsample"):
             value, count = getattr(self, name), self.resolutions - 1

@@ -1,18 +1,24 @@
-"""A linear codec beside the convolutions: each box of pixels, as deep as a latent frame, is projected by itself.
+"""A linear codec: beside the convolutions, as the encoder, or as the whole autoencoder.
 
-Its best weights are known in closed form (principal components), so a model that has it is a usable codec before the
-first training step, and the convolutions only learn what it leaves over.
+Encoding projects each box of pixels, as deep as a latent frame, by itself. Decoding is one causal convolution over
+neighbouring latents, so that boxes join without seams. The best weights of both are known in closed form (principal
+components, then least squares), so such a model is a usable codec before the first training step, and convolutions
+beside it only have to learn what it leaves over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .latent import Posterior
+from .layers import CausalConv3d
 from .stream import Stream
+
+NEIGHBOURS = (2, 3, 3)  # latents that a decoded box depends on: this frame and the one before, 3 rows, 3 columns
 
 
 class LinearCodec(nn.Module):
@@ -26,7 +32,7 @@ class LinearCodec(nn.Module):
         self.time, self.space = time, space
         size = channels * time * space**2
         self.down = nn.Linear(size, latent_channels)
-        self.up = nn.Linear(latent_channels, size)
+        self.up = CausalConv3d(latent_channels, size, NEIGHBOURS)
         # of the posterior, the same everywhere; beside convolutions those say it
         self.logvar = nn.Parameter(torch.full((latent_channels,), -8.0)) if alone else None
 
@@ -41,7 +47,10 @@ class LinearCodec(nn.Module):
 
     def encode(self, video: Tensor, stream: Stream | None = None) -> Tensor:
         """`[B, C, F, H, W]` -> `[B, latent_channels, T, h, w]`."""
-        return self.down(self.boxes(video, self._starts(stream, video))).movedim(-1, 1)
+        starts = stream is None or stream.past(self) is None
+        if stream is not None:
+            stream.remember(self, video[:, :, :0])
+        return self.down(self.boxes(video, starts)).movedim(-1, 1)
 
     def posterior(self, video: Tensor, stream: Stream | None = None) -> Posterior:
         """The posterior of this codec alone: a Gaussian whose width does not depend on the video."""
@@ -50,22 +59,15 @@ class LinearCodec(nn.Module):
 
     def decode(self, latent: Tensor, stream: Stream | None = None) -> Tensor:
         """`[B, latent_channels, T, h, w]` -> `[B, C, F, H, W]`."""
-        starts = self._starts(stream, latent)
+        starts = stream is None or stream.past(self.up) is None
         s, t = self.space, self.time
-        x = self.up(latent.movedim(1, -1)).unflatten(-1, (-1, t, s, s))  # [B, T, h, w, C, t, s, s]
-        x = x.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        x = self.up(latent, stream).unflatten(1, (-1, t, s, s))  # [B, C, t, s, s, T, h, w]
+        x = x.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
         return x[:, :, t - 1 :] if starts else x
 
-    def _starts(self, stream: Stream | None, x: Tensor) -> bool:
-        if stream is None:
-            return True
-        starts = stream.past(self) is None
-        stream.remember(self, x[:, :, :0])
-        return starts
-
     @torch.no_grad()
-    def fit(self, clips: Iterable[Tensor], whitening: float = 1.0) -> None:
-        """Set the weights to the principal components of `clips` ([B, C, F, H, W] each).
+    def fit(self, clips: Callable[[], Iterable[Tensor]], whitening: float = 1.0) -> None:
+        """Set the weights from clips ([B, C, F, H, W] each); `clips()` is called twice and must give the same.
 
         whitening: 1 gives latents of unit variance each; less keeps strong components larger (0: their own scale), so
         that a diffusion model of the latents works from the coarse to the fine, as it does on pixels.
@@ -73,6 +75,10 @@ class LinearCodec(nn.Module):
         The posterior's width is that of probabilistic PCA (Tipping & Bishop 1999): what the kept components miss counts
         as noise, the same in every direction. This is the maximum-likelihood linear Gaussian model.
         """
+        self._fit_down(clips(), whitening)
+        self._fit_up(clips())
+
+    def _fit_down(self, clips: Iterable[Tensor], whitening: float) -> None:
         count, total, products = 0, 0.0, 0.0
         for clip in clips:
             x = self.boxes(clip).flatten(0, 3).float()
@@ -81,6 +87,8 @@ class LinearCodec(nn.Module):
         values, vectors = torch.linalg.eigh(products / count - mean.outer(mean))
         kept = self.down.out_features
         vectors = vectors.flip(1)[:, :kept].T  # [latent_channels, size], the largest first
+        # a component's sign is arbitrary: make its largest weight positive, so that every machine finds the same
+        vectors = vectors * vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
         spread = values.flip(0)[:kept].clamp_min(1e-8).sqrt()[:, None]
         scale = spread**whitening
         noise = values.flip(0)[kept:].clamp_min(0).mean() if kept < len(values) else values.new_zeros(())
@@ -89,5 +97,24 @@ class LinearCodec(nn.Module):
             self.logvar.copy_(torch.log(share * (spread / scale).flatten().square()))
         self.down.weight.copy_(vectors / scale)
         self.down.bias.copy_(-(vectors / scale) @ mean)
-        self.up.weight.copy_((vectors * scale).T)
-        self.up.bias.copy_(mean)
+
+    def _fit_up(self, clips: Iterable[Tensor], ridge: float = 1e-5) -> None:
+        squares, products = 0.0, 0.0
+        for clip in clips:
+            x = self._neighbourhoods(self.encode(clip)).float()  # [N, latent_channels * 18 + 1]
+            y = self.boxes(clip).flatten(0, 3).float()
+            squares, products = squares + (x.T @ x).double(), products + (x.T @ y).double()
+        squares += ridge * squares.diagonal().mean() * torch.eye(len(squares), device=squares.device)
+        solution = torch.linalg.solve(squares, products).T
+        self.up.weight.copy_(solution[:, :-1].reshape(self.up.weight.shape))
+        self.up.bias.copy_(solution[:, -1])
+
+    @staticmethod
+    def _neighbourhoods(latent: Tensor) -> Tensor:
+        """What `up` sees at each place, and a 1 for its bias: `[B, C, T, h, w]` -> `[B * T * h * w, C * 18 + 1]`."""
+        depth, rows, columns = NEIGHBOURS
+        x = torch.cat([latent[:, :, :1].expand(-1, -1, depth - 1, -1, -1), latent], 2)
+        x = F.pad(x, (columns // 2, columns // 2, rows // 2, rows // 2))
+        x = x.unfold(2, depth, 1).unfold(3, rows, 1).unfold(4, columns, 1)  # [B, C, T, h, w, 2, 3, 3]
+        x = x.movedim(1, 4).flatten(4).flatten(0, 3)
+        return torch.cat([x, x.new_ones(len(x), 1)], 1)

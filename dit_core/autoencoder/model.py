@@ -84,8 +84,8 @@ class CausalVideoAutoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig | None = None) -> None:
         super().__init__()
         self.config = config or AutoencoderConfig()
-        self.encoder = Encoder(self.config) if self.config.linear != "encoder" else None
-        self.decoder = Decoder(self.config)
+        self.encoder = Encoder(self.config) if self.config.linear in ("none", "both") else None
+        self.decoder = Decoder(self.config) if self.config.linear != "alone" else None
         c = self.config
         sizes = (c.in_channels, c.latent_channels, c.temporal_factor, c.spatial_factor)
         self.linear = LinearCodec(*sizes, alone=self.encoder is None) if c.linear != "none" else None
@@ -151,7 +151,7 @@ class CausalVideoAutoencoder(nn.Module):
         """
         if chunk_latents is None:
             self._check_latent(latent)
-            return self.decoder(latent, None, self.linear)
+            return self._decode(latent)
         return torch.cat(list(self.decode_chunks(latent, chunk_latents)), 2)
 
     def decode_chunks(self, latent: Tensor | Iterable[Tensor], chunk_latents: int = 1) -> Iterator[Tensor]:
@@ -175,13 +175,18 @@ class CausalVideoAutoencoder(nn.Module):
             self._check_latent(piece)
             _check_same_clip(piece, earlier)
             earlier = piece
-            yield self.decoder(piece, stream, self.linear)
+            yield self._decode(piece, stream)
 
     def _posterior(self, video: Tensor, stream: Stream | None = None) -> Posterior:
         if self.encoder is None:
             return self.linear.posterior(video, stream)
         mean, logvar = self.encoder(video, stream, self.linear).chunk(2, 1)
         return Posterior(mean, logvar.clamp(-30.0, 20.0))
+
+    def _decode(self, latent: Tensor, stream: Stream | None = None) -> Tensor:
+        if self.decoder is None:
+            return self.linear.decode(latent, stream)
+        return self.decoder(latent, stream, self.linear)
 
     def _check_video(self, video: Tensor) -> None:
         channels, factor = self.config.in_channels, self.config.spatial_factor

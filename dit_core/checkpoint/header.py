@@ -203,9 +203,15 @@ def _check_cover(path: Path, tensors: dict[str, TensorInfo], available: int) -> 
         )
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 def _json_object(raw: RawHeader, key: str) -> dict[str, Any]:
+    # A model built with NaN works out nothing but NaN; what is only a record of a training may well hold one.
+    refuse = {"parse_constant": _no_number} if key == "components" else {}
     try:
-        value = json.loads(raw.metadata[key])
+        value = json.loads(raw.metadata[key], **refuse)
     except KeyError:
         raise CheckpointError(f"{raw.path} is damaged: its metadata has no {key}.") from None
     except (ValueError, RecursionError) as error:

@@ -105,7 +105,7 @@ def _storage_types(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype, k
 
 def _json(path: Path, what: str, value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False, allow_nan=what != "components")
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be written: its {what} are not JSON values ({error}).") from error
 

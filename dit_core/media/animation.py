@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,7 +93,7 @@ def read_animation(path: Path) -> tuple[Iterator, Fraction, list[str]]:
     import numpy as np
     from PIL import Image, ImageSequence
 
-    with Image.open(path) as image:
+    with _damage_in_words(), Image.open(path) as image:
         is_gif = image.format == "GIF"
         milliseconds = [_duration(picture) for picture in ImageSequence.Iterator(image)]
     total, count, notes = sum(milliseconds), len(milliseconds), []
@@ -103,12 +105,25 @@ def read_animation(path: Path) -> tuple[Iterator, Fraction, list[str]]:
 
     def pictures() -> Iterator[tuple[float, np.ndarray]]:
         time = 0
-        with Image.open(path) as image:
+        with _damage_in_words(), Image.open(path) as image:
             for picture, duration in zip(ImageSequence.Iterator(image), milliseconds, strict=True):
                 yield time / 1000, np.asarray(picture.convert("RGB"))
                 time += duration
 
     return pictures(), fps.limit_denominator(1001), notes
+
+
+@contextmanager
+def _damage_in_words() -> Iterator[None]:
+    """A `ValueError` in place of what Pillow raises for damaged files, which is nearly anything."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise ValueError("its pictures are larger than any that can be meant") from error
+    except (UnidentifiedImageError, LookupError, SyntaxError, EOFError, struct.error) as error:
+        raise ValueError("it is damaged, or not a video file") from error
 
 
 def _duration(picture) -> int:
@@ -121,7 +136,7 @@ def read_animation_metadata(path: Path) -> dict[str, str]:
     """The texts that `AnimationWriter` (or ComfyUI, for WebP) put into a file. Raises `OSError` or `ValueError`."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    with _damage_in_words(), Image.open(path) as image:
         if image.format == "GIF":
             return _from_comment(image.info.get("comment", b""))
         texts = [value for _, value in sorted(image.getexif().items(), reverse=True) if isinstance(value, str | bytes)]

@@ -102,8 +102,12 @@ def exact_fps(fps: float | int | Fraction) -> Fraction:
     Raises:
         MediaError: not a number from 0.01 to 1000.
     """
-    if isinstance(fps, bool) or not isinstance(fps, int | float | Fraction) or not 0.01 <= fps <= 1000:
-        raise MediaError(f"The frame rate is {fps!r}; expected a number from 0.01 to 1000 frames per second.")
+    # Compared with a fraction: the float 0.01 is a little more than 1/100, which is what it becomes below.
+    if isinstance(fps, bool) or not isinstance(fps, int | float | Fraction) or not Fraction(1, 100) <= fps <= 1000:
+        raise MediaError(
+            f"The frame rate is {str(fps) if isinstance(fps, Fraction) else repr(fps)}; "
+            "expected a number from 0.01 to 1000 frames per second."
+        )
     if not isinstance(fps, float):
         return Fraction(fps)
     ntsc = Fraction(math.ceil(fps) * 1000, 1001)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MediaError
+from ..memory import gigabytes, machine_memory
 from .animation import is_animation, read_animation, read_animation_metadata
 from .audio import read_sound
 from .probe import common_rate, exact_fps, in_words
@@ -73,15 +74,16 @@ def read_video(
         _check_file(path)
         source = _animation(path) if is_animation(path) else _Film(path)
         rate = wanted or source.fps
-        timed = _resampled(source.frames(), wanted, source.fps) if wanted else source.frames()
+        timed = _Counted(_resampled(source.frames(), wanted, source.fps) if wanted else source.frames())
         picked = islice(timed, start, start + max_frames * every if max_frames else None, every)
         frames = []
         for time, picture in picked:
             frames.append((time, picture))
+            _require_room(path, len(frames), picture)
             if on_frame is not None:
                 on_frame(len(frames))
         if not frames:
-            raise MediaError(_nothing(path, source.count, start))
+            raise MediaError(_nothing(path, timed.count, start))
         clip_fps = rate / every
         audio = source.sound(frames[0][0], len(frames) / clip_fps)
     stack = torch.from_numpy(np.stack([picture for _, picture in frames]))
@@ -119,7 +121,34 @@ def _check_file(path: Path) -> None:
 def _nothing(path: Path, count: int, start: int) -> str:
     if count == 0:
         return f"{path} cannot be read as a video: no picture in it can be decoded; it may be damaged."
-    return f"{path} has {count} frames; start is {start}, so none is left. Expected a start below {count}."
+    frames = "1 frame" if count == 1 else f"{count} frames"
+    return f"{path} has {frames}; start is {start}, so none is left. Expected a start below {count}; the first is 0."
+
+
+class _Counted:
+    """An iterator that knows how many items it has given."""
+
+    def __init__(self, items: Iterator):
+        self._items, self.count = items, 0
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self):
+        item = next(self._items)
+        self.count += 1
+        return item
+
+
+def _require_room(path: Path, count: int, picture: np.ndarray) -> None:
+    """Raise `MediaError` when the frames read so far, once as they are and once as float32, fill the whole memory."""
+    there, needed = machine_memory(), count * (picture.nbytes + picture.size * 4)
+    if there is not None and needed > there:
+        height, width = picture.shape[:2]
+        raise MediaError(
+            f"{path} is too long to be read at once: its first {count} frames of {width} x {height} take "
+            f"{gigabytes(needed)}, and this machine has {gigabytes(there)} of memory. Read fewer frames, or every n-th."
+        )
 
 
 @dataclass
@@ -173,17 +202,20 @@ class _Film:
         with av.open(str(self._path), metadata_errors="replace") as container:
             stream = _picture_track(container)
             stream.thread_type = "AUTO"
-            size, damaged = None, False
+            size, damaged, faulty = None, False, 0
             try:
                 for frame in container.decode(stream):
                     size = size or (frame.width, frame.height)
                     time = frame.time if frame.time is not None else float(self.count / self.fps)
                     self.count += 1
+                    faulty += frame.is_corrupt
                     yield time, _to_rgb(frame, size)
             except av.error.InvalidDataError:
                 if self.count == 0:
                     raise
                 damaged = True  # what was read is good; older FFmpeg fails here where newer ones just end
+        if faulty:
+            self.notes.append(f"The file is damaged: {faulty} of its {self.count} frames could be read in part only.")
         if damaged or self.count < self._promised - 1:  # edit lists may rightly hide one
             promised = self._promised or "more"
             self.notes.append(

@@ -118,6 +118,26 @@ def _write(path: Path, feed: FrameFeed, job: Job) -> list[str]:
     return notes
 
 
+class _OwnFile:
+    """The file that FFmpeg writes to, opened and closed by us.
+
+    A file that PyAV opens itself stays open for ever when its header cannot be written or the encoder refuses the
+    size: its space on a full disk would come back only when the process ends.
+    """
+
+    def __init__(self, path: Path):
+        self.name = str(path)  # FFmpeg opens it a second time to put an MP4's index in front
+        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 - `close` closes it
+        self.seek, self.tell, self.close = self._file.seek, self._file.tell, self._file.close
+
+    def write(self, data: bytes) -> int:
+        """All of `data`; an unbuffered file may take only a part at a time."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        return len(data)
+
+
 class StreamWriter:
     """One FFmpeg output file; frames and sound are interleaved as they come."""
 
@@ -125,10 +145,16 @@ class StreamWriter:
         import av
 
         self._av, self._job, self._count = av, job, 0
-        self._container = av.open(str(temporary), "w", format=job.container.format, options=dict(job.container.options))
-        self._container.metadata.update(job.metadata)
-        self._video = self._add_video(width, height)
-        self._audio = self._add_audio() if job.sound else None
+        self._file = _OwnFile(temporary)
+        try:
+            options = dict(job.container.options)
+            self._container = av.open(self._file, "w", format=job.container.format, options=options)
+            self._container.metadata.update(job.metadata)
+            self._video = self._add_video(width, height)
+            self._audio = self._add_audio() if job.sound else None
+        except BaseException:
+            self.abandon()
+            raise
 
     def _add_video(self, width: int, height: int):
         codec = self._job.codec
@@ -181,6 +207,7 @@ class StreamWriter:
             if stream is not None:
                 self._container.mux(stream.encode(None))
         self._container.close()
+        self._file.close()
         sound = self._job.sound
         if sound is None:
             return []
@@ -193,3 +220,5 @@ class StreamWriter:
         """Close the file after a failure, whatever state it is in."""
         with suppress(Exception):
             self._container.close()
+        with suppress(Exception):
+            self._file.close()

@@ -49,7 +49,8 @@ def new_autoencoder(
     model = CausalVideoAutoencoder(config).to(device)
     if model.linear is not None:
         sized = [replace(source, height=size, width=size) for size in (64, 96, 128)]
-        model.linear.fit((sized[i % 3].clips(i * 32, 32, device) for i in range(24)), training.whitening)
+        clips = [(sized[i % 3], i * 32) for i in range(24)]
+        model.linear.fit(lambda: (of_size.clips(start, 32, device) for of_size, start in clips), training.whitening)
     return model
 
 
@@ -64,11 +65,13 @@ def train_autoencoder(
 ) -> tuple[CausalVideoAutoencoder, dict, bool]:
     """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done.
 
-    A linear encoder is the best of its kind already, and latents of which a model knows the statistics may be in use
-    by a transformer: in both cases only the decoder learns.
+    A model that is all linear is done as soon as it is fitted. A linear encoder is the best of its kind already, and
+    latents of which a model knows the statistics may be in use by a transformer: in both cases only the decoder learns.
     """
     known = model.statistics
-    if model.linear is not None and model.encoder is None or known is not None:
+    if model.decoder is None:
+        return with_statistics(model, source, device), {"step": 0, "samples": 0, "seconds": 0.0}, True
+    if model.encoder is None or known is not None:
         model.requires_grad_(False)
         model.decoder.requires_grad_(True)
     optimisers = make_optimisers({"autoencoder": model}, training.optimiser, training.lr, training.weight_decay)
@@ -107,9 +110,14 @@ def train_autoencoder(
     done = run_loop(state, step_function, loop, report)
     average.swap()
     model.eval()
-    statistics = known or measure_latents(model, source, device)
+    return with_statistics(model, source, device), state.position, done
+
+
+def with_statistics(model: CausalVideoAutoencoder, source: SkySource, device: torch.device) -> CausalVideoAutoencoder:
+    """The model, its configuration completed by latent statistics unless it has them already."""
+    statistics = model.statistics or measure_latents(model, source, device)
     model.config = replace(model.config, latent_mean=statistics.mean, latent_std=statistics.std)
-    return model, state.position, done
+    return model
 
 
 @torch.no_grad()

@@ -195,7 +195,7 @@ def test_look_takes_any_size_and_refuses_short_clips(reference):
 
 def test_a_probe_learns_and_is_kept(tmp_path):
     autoencoder = parts()[2].eval()
-    settings = probes.ProbeSettings(rendered=64, coded=4, steps=40, batch=16, channels=8)
+    settings = probes.ProbeSettings(rendered=96, coded=2, steps=60, batch=16, channels=8)
     lines = []
     probe = probes.get_probe(settings, autoencoder, tmp_path, lines.append)
     assert lines and len(list(tmp_path.glob("probe-*.safetensors"))) == 1
@@ -203,8 +203,10 @@ def test_a_probe_learns_and_is_kept(tmp_path):
     clips = render(scenes, 17, 64, 64)
     read = probes.read_clips(probe, clips, 8.0)
     assert all(words[name] in VALUES[name] for words in read for name in VALUES)
-    time, truth = scoring.says("time"), [attributes(s) for s in scenes]
-    assert scoring.share_right(truth, read, time)["share"] > 0.3 + scoring.chance(truth, read, time)
+    truth = [attributes(s) for s in scenes]
+    for name in ("time", "direction"):
+        test = scoring.says(name)
+        assert scoring.share_right(truth, read, test)["share"] > 0.3 + scoring.chance(truth, read, test), name
     again = []
     assert probes.read_clips(probes.get_probe(settings, autoencoder, tmp_path, again.append), clips, 8.0) == read
     assert not again

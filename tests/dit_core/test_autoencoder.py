@@ -28,9 +28,10 @@ TINY = AutoencoderConfig(
 
 
 LINEAR = replace(TINY, linear="both")
-LINEAR_ENCODER = replace(TINY, linear="encoder")
 BOTH = pytest.mark.parametrize(
-    "config", [TINY, LINEAR, LINEAR_ENCODER], ids=["convolutions", "with linear path", "linear encoder"]
+    "config",
+    [TINY, LINEAR, replace(TINY, linear="encoder"), replace(TINY, linear="alone")],
+    ids=["convolutions", "with linear path", "linear encoder", "linear alone"],
 )
 
 

@@ -27,38 +27,70 @@ def boxes_by_hand(video: torch.Tensor) -> list[torch.Tensor]:
     return [padded[:, 4 * t : 4 * t + 4, 8 * h : 8 * h + 8, 8 * w : 8 * w + 8].flatten() for t, h, w in places]
 
 
-def test_linear_path_projects_each_box_by_itself():
+@torch.no_grad()
+def test_encoding_projects_each_box_by_itself():
     torch.manual_seed(0)
     linear, video = LinearCodec(3, 4, 4, 8), clip(9)
     latent = linear.encode(video)
     assert latent.shape == (1, 4, 3, 2, 3)
     want = torch.stack([linear.down(box) for box in boxes_by_hand(video)], 1).view(4, 3, 2, 3)
     torch.testing.assert_close(latent[0], want)
-    back = linear.decode(latent)
-    assert back.shape == video.shape
-    wanted_boxes = [linear.up(numbers) for numbers in latent[0].flatten(1).T]
-    got = torch.stack(boxes_by_hand(back))[6:]  # the first latent frame keeps only the last of its four frames
-    torch.testing.assert_close(got, torch.stack(wanted_boxes)[6:])
-    torch.testing.assert_close(back[0, :, 0, :8, :8], wanted_boxes[0].view(3, 4, 8, 8)[:, -1])
 
 
 @torch.no_grad()
-def test_fitted_linear_path_is_the_best_linear_codec():
+def test_decoding_puts_each_box_in_its_place_and_looks_at_neighbours_of_now_and_before():
+    torch.manual_seed(0)
+    linear, latent = LinearCodec(3, 4, 4, 8), torch.randn(1, 4, 3, 2, 3)
+    video = linear.decode(latent)
+    assert video.shape == (1, 3, 9, 16, 24)
+    past = torch.cat([latent[:, :, :1], latent], 2)
+    padded = torch.nn.functional.pad(past, (1, 1, 1, 1))[0]
+    weight, bias = linear.up.weight, linear.up.bias
+    places = [(t, h, w) for t in range(3) for h in range(2) for w in range(3)]
+    want = [
+        torch.einsum("nctij,ctij->n", weight, padded[:, t : t + 2, h : h + 3, w : w + 3]) + bias for t, h, w in places
+    ]
+    got = torch.stack(boxes_by_hand(video))
+    torch.testing.assert_close(got[6:], torch.stack(want)[6:], atol=1e-5, rtol=1e-5)
+    # the first latent frame keeps only the last of its four frames
+    torch.testing.assert_close(video[0, :, 0, :8, :8], want[0].view(3, 4, 8, 8)[:, -1], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_fit_is_exact_where_that_is_possible():
     torch.manual_seed(0)
     linear = LinearCodec(3, 4, 4, 8)
     basis, offset = torch.randn(4, 3), torch.randn(3)  # flat boxes: three directions of colour
     clips = []
-    for seed in range(6):
+    for seed in range(40):
         numbers = torch.randn(1, 4, 3, 2, 3, generator=torch.Generator().manual_seed(seed)) * 0.3
         colour = torch.einsum("bkthw,kc->bcthw", numbers, basis) + offset.view(1, 3, 1, 1, 1)
         video = colour.repeat_interleave(4, 2).repeat_interleave(8, 3).repeat_interleave(8, 4)
         clips.append(video[:, :, 3:])
-    linear.fit(clips)
+    linear.fit(lambda: clips)
     for video in clips:
-        torch.testing.assert_close(linear.decode(linear.encode(video)), video, atol=1e-3, rtol=0)
+        torch.testing.assert_close(linear.decode(linear.encode(video)), video, atol=2e-2, rtol=0)
     latents = torch.cat([linear.encode(video).movedim(1, -1).flatten(0, 3) for video in clips])
     torch.testing.assert_close(latents[:, :3].mean(0), torch.zeros(3), atol=1e-3, rtol=0)
     torch.testing.assert_close(latents[:, :3].var(0, unbiased=False), torch.ones(3), atol=1e-2, rtol=0)
+
+
+@torch.no_grad()
+def test_the_fitted_decoder_is_the_least_squares_one():
+    linear = LinearCodec(3, 4, 4, 8)
+    clips = [clip(9, seed=seed).cumsum(-1) * 0.1 for seed in range(60)]  # smooth: neighbours tell something
+    linear.fit(lambda: clips)
+
+    def error() -> float:
+        return sum((linear.decode(linear.encode(v)) - v)[:, :, 1:].square().mean().item() for v in clips)
+
+    best = error()
+    for parameter in (linear.up.weight, linear.up.bias):
+        for sign in (1, -1):
+            change = sign * 1e-3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
+            parameter.add_(change)
+            assert error() > best
+            parameter.sub_(change)
 
 
 @torch.no_grad()
@@ -68,22 +100,23 @@ def test_a_fresh_model_with_linear_path_is_that_linear_codec():
     latent = model.encode(video).mean
     torch.testing.assert_close(latent, model.linear.encode(video))
     torch.testing.assert_close(model.decode(latent), model.linear.decode(latent))
+    assert CausalVideoAutoencoder(AutoencoderConfig()).linear is None
 
 
 @torch.no_grad()
 def test_whitening_sets_the_scale_of_the_latents_and_changes_nothing_else():
-    video = torch.cat([clip(9, seed=seed) * 0.3 ** (seed % 3) for seed in range(6)])
+    video = torch.cat([clip(9, seed=seed) * 0.3 ** (seed % 3) for seed in range(40)])
     results = {}
     for whitening in (0.0, 0.5, 1.0):
         linear = LinearCodec(3, 4, 4, 8, alone=True)
-        linear.fit([video], whitening)
+        linear.fit(lambda: [video], whitening)
         posterior = linear.posterior(video)
         variance = posterior.mean.movedim(1, -1).flatten(0, 3).var(0, unbiased=False)
         results[whitening] = (variance, linear.decode(posterior.mean), posterior.logvar[0, :, 0, 0, 0].exp() / variance)
     torch.testing.assert_close(results[1.0][0], torch.ones(4), atol=1e-3, rtol=0)
     torch.testing.assert_close(results[0.5][0], results[0.0][0].sqrt(), rtol=1e-3, atol=0)
     for one, other in ((0.0, 0.5), (0.5, 1.0)):
-        torch.testing.assert_close(results[one][1], results[other][1], atol=1e-4, rtol=0)
+        torch.testing.assert_close(results[one][1], results[other][1], atol=1e-2, rtol=0)
         torch.testing.assert_close(results[one][2], results[other][2], rtol=1e-3, atol=0)
 
 
@@ -92,7 +125,7 @@ def test_the_posterior_of_a_linear_encoder_is_as_wide_as_what_it_leaves_out():
     # Probabilistic PCA: the noise is the mean of the discarded eigenvalues; a unit latent has it by its own eigenvalue.
     video = torch.cat([clip(9, seed=seed) for seed in range(8)])
     linear = LinearCodec(3, 4, 4, 8, alone=True)
-    linear.fit([video])
+    linear.fit(lambda: [video])
     values = torch.linalg.eigvalsh(torch.cov(linear.boxes(video).flatten(0, 3).T, correction=0)).flip(0)
     want = values[4:].mean() / values[:4]
     torch.testing.assert_close(linear.logvar.exp(), want.clamp(1e-6, 1), rtol=1e-2, atol=1e-5)

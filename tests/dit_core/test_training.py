@@ -119,7 +119,7 @@ def test_a_failed_save_leaves_the_old_state(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("linear,moving", [("none", {"encoder", "decoder"}), ("both", {"encoder", "decoder", "linear"}),
-                                           ("encoder", {"decoder"})])  # fmt: skip
+                                           ("encoder", {"decoder"}), ("alone", set())])  # fmt: skip
 def test_autoencoder_training_moves_what_it_should_and_goes_on(tmp_path, linear, moving):
     config = AutoencoderConfig(
         latent_channels=4, patch=4, encoder_channels=(8, 8), decoder_channels=(8, 8), encoder_blocks=0,

@@ -334,8 +334,9 @@ FILES = [
     ("{}", "holds no nodes."),
     ('{"a": 1}', "is JSON but no workflow: no entry has a class_type (API format), and there is no list of nodes with "
      "links (editor format)."),
-    (b"\xff\xfe\x00\x01\x02", "is not a text file; expected a workflow in JSON."),
-    (b"\x89PNG\r\n\x1a\n\x00\x00", "is not a text file; expected a workflow in JSON."),
+    (b"\xff\xfe\x00\x01\x02", "is not a text file (its bytes are not UTF-16); expected a workflow in JSON."),
+    (b"\x89PNG\r\n\x1a\n\x00\x00", "is not a text file (byte 1 is not UTF-8); expected a workflow in JSON."),
+    (b"{\x00}", "is not a text file (it holds zero bytes); expected a workflow in JSON."),
     ("[" * 200_000, "is nested too deeply to be a workflow."),
 ]  # fmt: skip
 

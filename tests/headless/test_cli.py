@@ -109,7 +109,7 @@ USAGE = [
     (["run", "x.json", "--sett", "a=b"], "unrecognized arguments: --sett"),
     (["run", "nowhere.json"], "error: nowhere.json does not exist; expected a workflow file (.json)."),
     (["run", "."], "error: . is a folder; expected a workflow file (.json)."),
-    (["run", "flow.json", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+    (["run", "flow.json", "--seed", "x"], "argument --seed: got 'x'; expected a whole number"),
     (["run", "flow.json", "--models", "nowhere"], "error: The models folder nowhere does not exist."),
     (["run", "flow.json", "--output", "file"], "error: The output folder file is a file; expected a folder."),
     (["run", "flow.json", "--output", "file/sub"], "error: The output folder"),
@@ -125,7 +125,7 @@ USAGE = [
         ["convert", "flow.json", "--object-info", "list.json"],
         "list.json holds no object; expected ComfyUI's /object_info.",
     ),
-    (["convert", "flow.json", "-o", "no/such/out.json"], "cannot be written: No such file or directory."),
+    (["convert", "flow.json", "-o", "no/such/out.json"], "cannot be written: the folder does not exist."),
     (["nodes", "FakeIntt"], "error: There is no node 'FakeIntt'. Did you mean 'FakeInt'?"),
 ]
 
@@ -145,7 +145,7 @@ def test_bad_usage_is_2(main, flow, tmp_path, arguments, text):
 def test_unwritable_output_folder(main, flow, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     code, _, err = main("run", flow(), "--output", "locked")
-    assert code == 2 and "The output folder locked cannot be written to: Permission denied." in err
+    assert code == 2 and "The output folder 'locked' cannot be written to: permission is denied." in err
 
 
 def test_check(main, flow):

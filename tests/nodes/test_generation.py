@@ -126,6 +126,8 @@ def test_text_encode_takes_any_clip_object(run):
 
     assert run("TextEncode", clip=Other(), text="hello")[0] == [["hello", {}]]
     with pytest.raises(SoraDiTError, match="no tokenize.*CLIP output"):
+        run("TextEncode", clip=object(), text="hello")
+    with pytest.raises(SoraDiTError, match="clip is nothing; expected the CLIP output"):
         run("TextEncode", clip=None, text="hello")
 
 
