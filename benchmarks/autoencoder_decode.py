@@ -1,4 +1,4 @@
-"""Decoding a clip with the starter's autoencoder beside diffusers' AutoencoderKLWan of about equal size.
+"""Decoding a clip: our convolutional autoencoder beside an AutoencoderKLWan of about equal size, and the starter's.
 
 python benchmarks/autoencoder_decode.py [--size 128] [--frames 17]
 """
@@ -9,7 +9,7 @@ import argparse
 
 import torch
 from machine import describe, peak_memory, side_by_side, table
-from sora_dit.dit_core.autoencoder import CausalVideoAutoencoder
+from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.training.starter import AUTOENCODER
 
 
@@ -34,15 +34,19 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    ours = CausalVideoAutoencoder(AUTOENCODER).eval()
+    ours = CausalVideoAutoencoder(AutoencoderConfig()).eval()
+    starter = CausalVideoAutoencoder(AUTOENCODER).eval()
     theirs = wan_of_equal_size(weights(ours.decoder))
-    latent = torch.randn(1, 16, (args.frames - 1) // 4 + 1, args.size // 8, args.size // 8)
+    shape = ((args.frames - 1) // 4 + 1, args.size // 8, args.size // 8)
+    latent, starter_latent = torch.randn(1, 16, *shape), torch.randn(1, AUTOENCODER.latent_channels, *shape)
     runs = {
         "AutoencoderKLWan": lambda: theirs.decode(latent).sample,
         "ours, whole clip": lambda: ours.decode(latent),
         "ours, one latent frame at a time": lambda: ours.decode(latent, 1),
+        "starter (linear), whole clip": lambda: starter.decode(starter_latent),
     }
-    sizes = {name: weights(theirs.decoder if "Wan" in name else ours.decoder) / 1e6 for name in runs}
+    decoders = (theirs.decoder, ours.decoder, ours.decoder, starter.linear.up)
+    sizes = {name: weights(decoder) / 1e6 for name, decoder in zip(runs, decoders, strict=True)}
     seconds = side_by_side(runs, args.rounds)
     rows = [
         [name, sizes[name], seconds[name], seconds[name] / seconds["AutoencoderKLWan"], peak_memory(runs[name])]

@@ -63,9 +63,10 @@ def time_ratio(clips: Tensor, grid: TokenGrid) -> Tensor:
 
 def coherence(clips: Tensor, grid: TokenGrid) -> dict[str, float]:
     """Medians over the clips [B, F, H, W, 3] of the three seams: "rows", "columns", "time"."""
-    values = {
-        "rows": edge_ratio(clips, grid.height, 2),
-        "columns": edge_ratio(clips, grid.width, 3),
-        "time": time_ratio(clips, grid),
+    measures = {
+        "rows": lambda part: edge_ratio(part, grid.height, 2),
+        "columns": lambda part: edge_ratio(part, grid.width, 3),
+        "time": lambda part: time_ratio(part, grid),
     }
+    values = {name: torch.cat([measure(part) for part in clips.split(32)]) for name, measure in measures.items()}
     return {name: value.float().nanquantile(0.5).item() for name, value in values.items()}

@@ -29,7 +29,7 @@ def drift(clips: Tensor) -> Tensor:
 
 def drift_direction(clips: Tensor) -> list[str]:
     """ "left" or "right" for each clip of [B, F, H, W, 3]."""
-    return ["right" if value > 0 else "left" for value in drift(clips).tolist()]
+    return ["right" if value > 0 else "left" for part in clips.split(32) for value in drift(part).tolist()]
 
 
 def motion_map(brightness: Tensor, fps: float, cells: int) -> Tensor:

@@ -128,8 +128,9 @@ def coherence_rows(grid: TokenGrid, rendered: Clips, coded: Clips, generated: Cl
 
 def codec_rows(rendered: Clips, coded: Clips) -> list[Row]:
     """The rows on the autoencoder."""
-    decibels = psnr(coded.clips, rendered.clips).mean().item()
-    likeness = torch.cat([ssim(a, b) for a, b in zip(coded.clips.split(16), rendered.clips.split(16), strict=True)])
+    pairs = list(zip(coded.clips.split(16), rendered.clips.split(16), strict=True))
+    decibels = torch.cat([psnr(*pair) for pair in pairs]).mean().item()
+    likeness = torch.cat([ssim(*pair) for pair in pairs])
     return [
         Row("autoencoder PSNR, dB", coded=decibels, required="≥ 33", met=decibels >= 33.0, digits=1),
         Row("autoencoder SSIM", coded=likeness.mean().item(), digits=3),

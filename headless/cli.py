@@ -83,8 +83,8 @@ def parser() -> argparse.ArgumentParser:
     workflow.add_argument(
         "--models", action="append", default=[], metavar="DIR", help="folder with weight files. May be repeated"
     )
+    workflow.add_argument("--output", default="output", metavar="DIR", help="where files are saved (default: output)")
     run = commands.add_parser("run", parents=[workflow, common], help="run a workflow", allow_abbrev=False)
-    run.add_argument("--output", default="output", metavar="DIR", help="where files are saved (default: output)")
     run.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     run.add_argument("--dtype", default="auto", help="auto (default), float32, bfloat16, float16")
     run.add_argument("--quiet", action="store_true", help="no progress")

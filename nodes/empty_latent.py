@@ -33,7 +33,7 @@ class SoraDiTEmptyLatent(io.ComfyNode):
                     max=largest,
                     step=space,
                     tooltip=f"Width of the picture in pixels, {space} to {largest}, a multiple of {space}. Models are "
-                    "best near the size they were trained at (starter: 128); twice the size takes four times as long "
+                    "best near the size they were trained at; twice the size takes four times as long "
                     "or more.",
                 ),
                 io.Int.Input(

@@ -116,7 +116,7 @@ class Desk:
         full = [str(one) for one in argv]
         if full[:1] in (["run"], ["check"]) and "--models" not in full:
             full += ["--models", "models", "--models", str(self.shared)]
-        if full[:1] == ["run"] and "--output" not in full:
+        if full[:1] in (["run"], ["check"]) and "--output" not in full:
             full += ["--output", "out"]
         return full
 

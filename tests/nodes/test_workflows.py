@@ -79,8 +79,8 @@ def test_the_first_example_is_the_one_we_promise():
     by_title = {node["_meta"]["title"]: node["inputs"] for node in prompt.values()}
     assert {"Prompt", "Negative prompt", "Save video"} <= set(by_title)
     assert {key: by_title["Size"][key] for key in ("width", "height", "frames")} == {
-        "width": 128,
-        "height": 128,
+        "width": 64,
+        "height": 64,
         "frames": 17,
     }
     assert by_title["Assemble video"]["fps"] == 8.0 and "sky" in by_title["Prompt"]["text"]
