@@ -1,10 +1,11 @@
 """The recipe of the starter model, and the command that trains it:
 
     python -m sora_dit.dit_core.training.starter autoencoder --state DIR --minutes 120
-    python -m sora_dit.dit_core.training.starter transformer --state DIR --minutes 120
-    python -m sora_dit.dit_core.training.starter export --state DIR --output models/starter/sora-dit-starter.safetensors
+    python -m sora_dit.dit_core.training.starter text --state DIR --steps 600
+    python -m sora_dit.dit_core.training.starter transformer --state DIR --minutes 480
 
-Each may be stopped (Ctrl-C) and called again: it goes on where it was.
+Each may be stopped (Ctrl-C) and called again: it goes on where it was. The result is DIR/starter.safetensors; while the
+transformer trains, `python -m sora_dit.dit_core.training.export` makes such a file from its state.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..text import TextEncoder
 from ..transformer import TransformerConfig, VideoDiT
 from .autoencoder import AutoencoderTraining, new_autoencoder, reconstruction_psnr, train_autoencoder
 from .loop import LoopSettings
+from .reading import ReadingSettings, teach_reading
 from .sky_data import LatentCache, SkySource, build_cache
 from .transformer import TransformerTraining, train_transformer
 
@@ -100,23 +102,22 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     if args.autoencoder:
         model = load_bundle(args.autoencoder).autoencoder.to(device)
     else:
-        model = new_autoencoder(AUTOENCODER, source, training, device)
+        config = AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | args.autoencoder_config)
+        model = new_autoencoder(config, source, training, device)
     model, position, done = train_autoencoder(
         model, source, args.state / "autoencoder", loop, training, device, print_line
     )
     held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames)
     psnr = reconstruction_psnr(model, held_out, device)
     provenance = {
-        "autoencoder": {
-            "made": time.strftime("%Y-%m-%d"),
-            "commit": commit(),
+        "autoencoder": made_by(device)
+        | {
             "source": asdict(source),
             "training": asdict(training),
             "batch": loop.batch,
             **position,
             "finished": done,
             "psnr_held_out": round(psnr, 2),
-            "device": device_name(device),
         }
     }
     print_line({"psnr_held_out": psnr, "done": done, **position})
@@ -126,6 +127,25 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
         provenance,
         dtype=torch.float32,
     )
+
+
+def run_text(args: argparse.Namespace, device: torch.device) -> None:
+    """Teach a fresh text encoder to read captions and write it as a bundle of its own."""
+    torch.manual_seed(args.seed)
+    text = TextEncoder.from_config(TEXT).to(device)
+    loop = LoopSettings(
+        steps=args.steps, minutes=args.minutes, batch=args.batch or 64, warmup=20, decay=args.decay, log_every=20
+    )
+    settings = ReadingSettings(optimiser=args.optimiser, lr=args.lr or ReadingSettings.lr, seed=args.seed)
+    position, done = teach_reading(text, args.state / "text", loop, settings, device, print_line)
+    made = made_by(device) | {"training": asdict(settings), "batch": loop.batch, **position, "finished": done}
+    components = {"text_encoder": (text.config_dict(), text.module.state_dict())}
+    save_bundle(args.state / "text_encoder.safetensors", components, {"text_encoder": made}, dtype=torch.float32)
+
+
+def made_by(device: torch.device) -> dict[str, str]:
+    """Date, code and machine, for the provenance."""
+    return {"made": time.strftime("%Y-%m-%d"), "commit": commit(), "device": device_name(device)}
 
 
 def load_autoencoder(args: argparse.Namespace, device: torch.device) -> tuple[CausalVideoAutoencoder, dict]:
@@ -138,21 +158,11 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     """Encode clips once, train transformer and text encoder on them, write all three as one bundle."""
     autoencoder, provenance = load_autoencoder(args, device)
     source = replace(TRANSFORMER_SOURCE, height=args.size, width=args.size, frames=args.frames)
-    statistics = autoencoder.config
-    config = replace(
-        TRANSFORMER,
-        in_channels=statistics.latent_channels,
-        latent_mean=statistics.latent_mean,
-        latent_std=statistics.latent_std,
-        training={"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps, "shift": 1.0},
-    )
-    torch.manual_seed(args.seed)
-    model = VideoDiT(config).to(device)
-    text = TextEncoder.from_config(TEXT).to(device)
-    if args.start:
-        start = load_bundle(args.start)
-        model.load_state_dict(start.transformer.state_dict())
-        text.module.load_state_dict(start.text_encoder.module.state_dict())
+    model, text, made = starting_models(args, autoencoder.config, source)
+    provenance |= {part: how for part, how in made.items() if part == "text_encoder"}
+    model.to(device)
+    text.to(device)
+    config = model.config
     cache = cached_latents(args, source, autoencoder, text, device)
     loop = LoopSettings(
         steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=args.warmup, decay=args.decay
@@ -161,16 +171,13 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     position, done = train_transformer(
         model, text, cache, args.state / "transformer", loop, training, device, print_line
     )
-    provenance["transformer"] = {
-        "made": time.strftime("%Y-%m-%d"),
-        "commit": commit(),
+    provenance["transformer"] = made_by(device) | {
         "source": asdict(source),
         "clips": len(cache),
         "training": asdict(training),
         "batch": loop.batch,
         **position,
         "finished": done,
-        "device": device_name(device),
         "started_from": str(args.start or "random weights"),
     }
     components = {
@@ -180,6 +187,30 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     }
     save_bundle(args.state / "starter.safetensors", components, provenance, dtype=torch.float16)
     print_line({"written": str(args.state / "starter.safetensors"), "done": done, **position})
+
+
+def starting_models(
+    args: argparse.Namespace, latents: AutoencoderConfig, source: SkySource
+) -> tuple[VideoDiT, TextEncoder, dict]:
+    """Transformer and text encoder, new or from `--start` and `--text`, and how the file of the latter was made."""
+    start = load_bundle(args.start) if args.start else None
+    base = start.transformer.config if start else replace(TRANSFORMER, in_channels=latents.latent_channels)
+    changes = {
+        "latent_mean": latents.latent_mean,
+        "latent_std": latents.latent_std,
+        "training": {"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps, "shift": 1.0},
+    }
+    torch.manual_seed(args.seed)
+    model = VideoDiT(TransformerConfig.from_dict(base.to_dict() | changes | args.transformer_config))
+    if start is not None:
+        model.load_state_dict(start.transformer.state_dict())
+    taught = args.text or args.state / "text_encoder.safetensors"
+    if start is not None and not args.text:
+        return model, start.text_encoder, start.header.provenance
+    if not taught.exists():
+        return model, TextEncoder.from_config(TEXT), {}
+    read = load_bundle(taught)
+    return model, read.text_encoder, read.header.provenance
 
 
 def cached_latents(
@@ -210,7 +241,7 @@ def device_name(device: torch.device) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("autoencoder", "transformer"))
+    parser.add_argument("stage", choices=("autoencoder", "text", "transformer"))
     parser.add_argument("--state", type=Path, required=True, help="folder that holds the state; not in the checkout")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop, resumably, after this long")
@@ -229,8 +260,12 @@ def main(argv: list[str] | None = None) -> int:
         type=Path,
         help="bundle with an autoencoder: to train the transformer with, or whose decoder to go on training",
     )
+    parser.add_argument("--text", type=Path, help="bundle with a text encoder that can read (made by the stage `text`)")
     parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")
     parser.add_argument("--seed", type=int, default=1)
+    for part in ("autoencoder", "transformer"):
+        parser.add_argument(f"--{part}-config", type=json.loads, default={}, metavar="JSON",
+                            help="changes to the recipe's configuration, such as '{\"width\": 384}'")  # fmt: skip
     args = parser.parse_args(argv)
     if not args.steps and not args.minutes:
         parser.error("give --steps or --minutes")
@@ -238,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
     device = torch.device(args.device)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    {"autoencoder": run_autoencoder, "transformer": run_transformer}[args.stage](args, device)
+    {"autoencoder": run_autoencoder, "text": run_text, "transformer": run_transformer}[args.stage](args, device)
     return 0
 
 

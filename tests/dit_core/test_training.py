@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 from sora_dit.dit_core.autoencoder import AutoencoderConfig
 from sora_dit.dit_core.errors import CheckpointError
+from sora_dit.dit_core.skies import VALUES
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.autoencoder import AutoencoderTraining, new_autoencoder, train_autoencoder
 from sora_dit.dit_core.training.known_frames import draw_known_frames
 from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged
 from sora_dit.dit_core.training.optim import Muon, learning_rate, make_optimisers, orthogonalise
+from sora_dit.dit_core.training.reading import ReadingSettings, read_batch, teach_reading
 from sora_dit.dit_core.training.sky_data import LatentCache, SkySource, build_cache
 from sora_dit.dit_core.training.transformer import (
     TransformerTraining,
@@ -241,3 +243,32 @@ def test_a_cache_holds_normalised_latents_and_readable_captions():
     tokens = made.tokens[3, 1]
     text_back = bytes((tokens[tokens > 2] - 3).tolist()).decode()
     assert text_back == source.captions(3, 3)[1]
+
+
+def test_reading_teaches_the_encoder_and_goes_on_where_it_was(tmp_path):
+    def teach(folder, steps):
+        torch.manual_seed(0)
+        text = TextEncoder.from_config(TEXT | {"max_length": 200})
+        loop = LoopSettings(steps=steps, batch=8, warmup=2, decay=0.0, log_every=5)
+        teach_reading(text, folder, loop, ReadingSettings(), CPU)
+        return dict(text.module.named_parameters())
+
+    before = dict(TextEncoder.from_config(TEXT).module.named_parameters())
+    whole = teach(tmp_path / "whole", 30)
+    teach(tmp_path / "parts", 13)
+    parts = teach(tmp_path / "parts", 30)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert all(not torch.equal(whole[name], before[name]) for name in whole)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < 0.95 * lines[0]["loss"]
+
+
+def test_a_reading_batch_names_what_its_captions_say():
+    texts, targets = read_batch(0, 64, scenes=5)
+    again, _ = read_batch(0, 64, scenes=5)
+    assert texts == again and len(set(texts)) > 60
+    for i, text in enumerate(texts):
+        if "balloon" in text.lower():
+            assert VALUES["object"][targets["object"][i]] == "balloon"
+        if "overcast" in text.lower():
+            assert VALUES["cover"][targets["cover"][i]] == "overcast"
