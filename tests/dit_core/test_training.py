@@ -260,7 +260,7 @@ def test_reading_teaches_the_encoder_and_goes_on_where_it_was(tmp_path):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert all(not torch.equal(whole[name], before[name]) for name in whole)
     lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    assert lines[-1]["loss"] < 0.95 * lines[0]["loss"]
+    assert lines[-1]["loss"] < lines[0]["loss"] - 0.03
 
 
 def test_a_reading_batch_names_what_its_captions_say():
