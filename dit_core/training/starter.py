@@ -167,7 +167,9 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     loop = LoopSettings(
         steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=args.warmup, decay=args.decay
     )
-    training = TransformerTraining(optimiser=args.optimiser, lr=args.lr or TransformerTraining.lr, seed=args.seed)
+    training = TransformerTraining(
+        optimiser=args.optimiser, lr=args.lr or TransformerTraining.lr, seed=args.seed, train_text=args.train_text
+    )
     position, done = train_transformer(
         model, text, cache, args.state / "transformer", loop, training, device, print_line
     )
@@ -254,6 +256,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
+    parser.add_argument("--train-text", action="store_true", help="let the text encoder learn with the transformer")
     parser.add_argument("--keep-cache", action="store_true")
     parser.add_argument(
         "--autoencoder",

@@ -72,12 +72,18 @@ def test_ten_steps_equal_six_and_four_more_bit_for_bit(tmp_path, optimiser):
 @pytest.mark.parametrize("objective", ["flow", "epsilon", "v"])
 def test_every_weight_of_transformer_and_text_encoder_moves(tmp_path, objective):
     before = models(objective)
-    model, text, *_ = train(tmp_path, 3, objective=objective)
+    model, text, *_ = train(tmp_path, 3, objective=objective, train_text=True)
     for old, new in ((before[0], model), (before[1].module, text.module)):
         still = [
             name for (name, p), q in zip(old.named_parameters(), new.parameters(), strict=True) if torch.equal(p, q)
         ]
         assert not still
+
+
+def test_a_text_encoder_that_can_read_stays_as_it_is(tmp_path):
+    before = models()[1].module
+    _, text, *_ = train(tmp_path, 3)
+    assert all(torch.equal(p, q) for p, q in zip(before.parameters(), text.module.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("objective", ["flow", "epsilon", "v"])
