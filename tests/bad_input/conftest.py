@@ -229,7 +229,7 @@ def process(desk):
     def call(*argv: Any, limit: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
         start = f"import sys, resource\n{limit}\nfrom sora_dit.headless.cli import main\nsys.exit(main())"
         command = [sys.executable, "-c", start, *desk.arguments(*argv)]
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 120} | options
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 300} | options
         return subprocess.run(command, cwd=desk.folder, **options)
 
     return call
