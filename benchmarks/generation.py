@@ -16,11 +16,12 @@ from reconstruction import to_frames
 from sora_dit.dit_core.checkpoint import Bundle
 from sora_dit.dit_core.conditioning import Conditioning, Prompt, combine, join_texts
 from sora_dit.dit_core.diffusion.guidance import classifier_free
+from sora_dit.dit_core.diffusion.noise import SeededNoise, cpu_noise
 from sora_dit.dit_core.diffusion.objectives import Objective
 from sora_dit.dit_core.diffusion.samplers import sample
 from sora_dit.dit_core.diffusion.schedules import make_sigmas
 from sora_dit.dit_core.errors import ConfigError
-from sora_dit.dit_core.generate import denoise_latent, model_objective, model_statistics, noise_like
+from sora_dit.dit_core.generate import denoise_latent, model_objective, model_statistics
 from sora_dit.dit_core.transformer import Modulation, VideoDiT
 from torch import Tensor
 
@@ -117,14 +118,13 @@ def generate_batch(
     device = denoiser.modulation.final.device
     shape = latent_shape(bundle, size)
 
-    def noise(stream: int) -> Tensor:
-        return torch.cat([noise_like(shape, seed, stream) for seed in seeds]).to(device)
+    def fresh_noise(x: Tensor, index: int) -> Tensor:
+        return torch.cat([SeededNoise(seed)(x[i : i + 1], index) for i, seed in enumerate(seeds)])
 
-    x = objective.initial(noise(0), denoiser.sigmas[0])
+    start = torch.cat([cpu_noise(seed, shape) for seed in seeds]).to(device)
+    x = objective.initial(start, denoiser.sigmas[0])
     sigmas = torch.tensor(denoiser.sigmas)
-    x = sample(
-        sampling.sampler, denoiser, x, sigmas, objective=objective, noise_source=lambda _, index: noise(index + 1)
-    )
+    x = sample(sampling.sampler, denoiser, x, sigmas, objective=objective, noise_source=fresh_noise)
     latent = x if statistics is None else statistics.denormalise(x)
     return to_frames(bundle.autoencoder.decode(latent.to(next(bundle.autoencoder.parameters()))))
 

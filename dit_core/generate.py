@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .autoencoder import LatentStatistics
 from .conditioning import Conditioning, Denoiser, Known
+from .diffusion.noise import SeededNoise, cpu_noise
 from .diffusion.objectives import Objective, get_objective
 from .diffusion.samplers import Callback, sample
 from .errors import ShapeError, SoraDiTError
@@ -27,13 +28,6 @@ def model_statistics(config: TransformerConfig) -> LatentStatistics | None:
     if config.latent_mean is None or config.latent_std is None:
         return None
     return LatentStatistics(config.latent_mean, config.latent_std)
-
-
-def noise_like(shape: torch.Size, seed: int, stream: int = 0) -> Tensor:
-    """Unit noise from a CPU generator, so that a seed means the same on every device; `stream` numbers the draws."""
-    return torch.randn(
-        shape, generator=torch.Generator("cpu").manual_seed((seed + stream * 0x9E3779B97F4A7C15) % 2**64)
-    )
 
 
 @torch.inference_mode()
@@ -67,7 +61,7 @@ def denoise_latent(
     clean = latent.to(device, torch.float32)
     if statistics is not None and bool(clean.any()):  # all zeros means "nothing there", not a grey video
         clean = statistics.normalise(clean)
-    noise = noise_like(latent.shape, seed).to(device)
+    noise = cpu_noise(seed, latent.shape).to(device)
     known = None
     if noise_mask is not None and bool((noise_mask < 1).any()):
         known = Known(clean, expand_mask(noise_mask, latent.shape).to(device, torch.float32), noise)
@@ -82,11 +76,11 @@ def denoise_latent(
         conditioning.sigmas,
         objective=objective,
         callback=callback,
-        noise_source=lambda like, index: noise_like(like.shape, seed, index + 1).to(like.device),
+        noise_source=SeededNoise(seed),
     )
     if not bool(torch.isfinite(x).all()):
         raise SoraDiTError(
-            "Denoise: the model put out numbers that are not finite (NaN); expected a latent. Try dtype "
+            "The model put out numbers that are not finite (NaN); expected a latent. Try dtype "
             "float32 in Load Model, another sampler, or a lower guidance scale."
         )
     if statistics is not None:

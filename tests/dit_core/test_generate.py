@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 from sora_dit.dit_core.conditioning import Denoiser, Known, Prompt, combine
+from sora_dit.dit_core.diffusion.noise import cpu_noise
 from sora_dit.dit_core.diffusion.schedules import make_sigmas
 from sora_dit.dit_core.errors import ShapeError, SoraDiTError
-from sora_dit.dit_core.generate import denoise_latent, expand_mask, model_objective, noise_like
+from sora_dit.dit_core.generate import denoise_latent, expand_mask, model_objective
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 
 CONFIG = TransformerConfig(
@@ -210,4 +211,4 @@ def test_masks_of_fewer_axes_and_other_sizes():
 
 def test_noise_is_the_cpu_generators():
     expected = torch.randn(2, 3, generator=torch.Generator().manual_seed(42))
-    assert torch.equal(noise_like(torch.Size((2, 3)), 42), expected)
+    assert torch.equal(cpu_noise(42, (2, 3)), expected)
