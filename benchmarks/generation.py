@@ -64,9 +64,7 @@ class PromptBatch:
         self.halves = 1 if guidance == 1.0 else 2
         parts = [p.positive for p in prompts] + ([p.negative for p in prompts] if self.halves == 2 else [])
         self.text = join_texts([part.text for part in parts])
-        self.modulation = Modulation(
-            torch.cat([part.modulation.blocks for part in parts]), torch.cat([part.modulation.final for part in parts])
-        )
+        self.modulation = Modulation.join([part.modulation for part in parts])
         rows = len(prompts[0].timesteps)
         self.offset = torch.arange(len(parts), device=self.modulation.final.device)[:, None] * rows  # [halves * B, 1]
 

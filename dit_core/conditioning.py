@@ -131,9 +131,7 @@ class Denoiser:
         self.halves = len(prompts)
         self.rows = len(conditioning.timesteps)
         self.text = join_texts([p.text.expand(batch) for p in prompts])
-        self.modulation = Modulation(
-            torch.cat([p.modulation.blocks for p in prompts]), torch.cat([p.modulation.final for p in prompts])
-        )
+        self.modulation = Modulation.join([p.modulation for p in prompts])
         still = torch.zeros(batch, 1, dtype=torch.bool) if known is None else self._still_patches(known)
         self.still = still.to(self.modulation.final.device).repeat(self.halves, 1)  # [halves * B, t or 1]
         self.offset = torch.arange(self.halves, device=self.still.device).repeat_interleave(batch)[:, None] * self.rows

@@ -51,6 +51,10 @@ class LatentCache:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def deviation(self, clips: int = 2048) -> tuple[float, ...]:
+        """Standard deviation of each channel, over the first clips."""
+        return tuple(self.latents[:clips].float().transpose(0, 1).flatten(1).std(1).tolist())
+
     def save(self, path: Path) -> None:
         """Write to one safetensors file."""
         save_file({"latents": self.latents.cpu(), "tokens": self.tokens.cpu()}, path)

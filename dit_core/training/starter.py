@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder
-from ..checkpoint import load_bundle, save_bundle
+from ..checkpoint import Bundle, load_bundle, save_bundle
 from ..text import TextEncoder
 from ..transformer import TransformerConfig, VideoDiT
 from .autoencoder import AutoencoderTraining, new_autoencoder, reconstruction_psnr, train_autoencoder
@@ -158,12 +158,13 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     """Encode clips once, train transformer and text encoder on them, write all three as one bundle."""
     autoencoder, provenance = load_autoencoder(args, device)
     source = replace(TRANSFORMER_SOURCE, height=args.size, width=args.size, frames=args.frames)
-    model, text, made = starting_models(args, autoencoder.config, source)
+    start = load_bundle(args.start) if args.start else None
+    text, made = starting_text(args, start)
     provenance |= {part: how for part, how in made.items() if part == "text_encoder"}
-    model.to(device)
     text.to(device)
-    config = model.config
     cache = cached_latents(args, source, autoencoder, text, device)
+    model = starting_model(args, start, autoencoder.config, source, cache).to(device)
+    config = model.config
     loop = LoopSettings(
         steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=args.warmup, decay=args.decay
     )
@@ -191,12 +192,26 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     print_line({"written": str(args.state / "starter.safetensors"), "done": done, **position})
 
 
-def starting_models(
-    args: argparse.Namespace, latents: AutoencoderConfig, source: SkySource
-) -> tuple[VideoDiT, TextEncoder, dict]:
-    """Transformer and text encoder, new or from `--start` and `--text`, and how the file of the latter was made."""
-    start = load_bundle(args.start) if args.start else None
-    base = start.transformer.config if start else replace(TRANSFORMER, in_channels=latents.latent_channels)
+def starting_text(args: argparse.Namespace, start: Bundle | None) -> tuple[TextEncoder, dict]:
+    """The text encoder: that of `--text`, else of `--start`, else taught here, else new; and how its file was made."""
+    if start is not None and not args.text:
+        return start.text_encoder, start.header.provenance
+    taught = args.text or args.state / "text_encoder.safetensors"
+    if not taught.exists():
+        torch.manual_seed(args.seed)
+        return TextEncoder.from_config(TEXT), {}
+    read = load_bundle(taught)
+    return read.text_encoder, read.header.provenance
+
+
+def starting_model(
+    args: argparse.Namespace, start: Bundle | None, latents: AutoencoderConfig, source: SkySource, cache: LatentCache
+) -> VideoDiT:
+    """The transformer of `--start`, or a new one for these latents."""
+    if start is not None:
+        base = start.transformer.config
+    else:
+        base = replace(TRANSFORMER, in_channels=latents.latent_channels, skip_std=cache.deviation())
     changes = {
         "latent_mean": latents.latent_mean,
         "latent_std": latents.latent_std,
@@ -206,13 +221,7 @@ def starting_models(
     model = VideoDiT(TransformerConfig.from_dict(base.to_dict() | changes | args.transformer_config))
     if start is not None:
         model.load_state_dict(start.transformer.state_dict())
-    taught = args.text or args.state / "text_encoder.safetensors"
-    if start is not None and not args.text:
-        return model, start.text_encoder, start.header.provenance
-    if not taught.exists():
-        return model, TextEncoder.from_config(TEXT), {}
-    read = load_bundle(taught)
-    return model, read.text_encoder, read.header.provenance
+    return model
 
 
 def cached_latents(

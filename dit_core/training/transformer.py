@@ -26,9 +26,9 @@ class TransformerTraining:
     """Optimiser and what is drawn at random for each sample."""
 
     optimiser: str = "muon"
-    lr: float = 1e-3
+    lr: float = 3e-3
     weight_decay: float = 0.01
-    ema: float = 0.9995
+    ema: float = 0.999
     timestep_mean: float = 0.2  # noise level = sigmoid(normal(mean, std)) (logit-normal, arXiv:2403.03206)
     timestep_std: float = 1.0
     uniform: float = 0.15  # share of the samples whose noise level is uniform instead, so that no level is never seen

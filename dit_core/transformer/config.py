@@ -48,6 +48,9 @@ class TransformerConfig:
     norm_eps: float = 1e-6
     latent_mean: tuple[float, ...] | None = None  # latent statistics per channel; None = latents are used as they are
     latent_std: tuple[float, ...] | None = None
+    # Standard deviation of each (normalised) latent channel. Given, the network only predicts what the best linear
+    # estimate for such a Gaussian leaves over, so that it need not carry the noise itself through its blocks.
+    skip_std: tuple[float, ...] | None = None
     training: dict[str, Any] = field(default_factory=dict)  # what the weights were trained with: shift, size, fps, ...
 
     def __post_init__(self) -> None:
@@ -69,7 +72,7 @@ class TransformerConfig:
                 f"Transformer config: width {self.width} over {self.heads} heads gives heads of "
                 f"{self.width / self.heads:g}; expected an even whole number of at least 6 for 3-D rotary positions."
             )
-        for name in ("latent_mean", "latent_std"):
+        for name in ("latent_mean", "latent_std", "skip_std"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(float(v) for v in value))
@@ -78,6 +81,14 @@ class TransformerConfig:
                         f"Transformer config: {name} has {len(value)} values; expected one for each of "
                         f"the {self.in_channels} latent channels."
                     )
+        if self.skip_std is not None:
+            if min(self.skip_std) <= 0:
+                raise ConfigError(f"Transformer config: skip_std has {min(self.skip_std):g}; expected numbers above 0.")
+            if self.objective != "flow" or self.predicted_channels != self.in_channels:
+                raise ConfigError(
+                    f"Transformer config: skip_std with objective {self.objective!r} and {self.predicted_channels} "
+                    f"predicted channels; expected objective 'flow' and {self.in_channels} channels, as many as go in."
+                )
 
     @property
     def head_width(self) -> int:

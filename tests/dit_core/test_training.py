@@ -97,7 +97,7 @@ def test_the_loss_falls_and_the_log_tells_it_by_level(tmp_path, objective):
 
 def test_another_configuration_is_refused_in_words(tmp_path):
     train(tmp_path, 2)
-    with pytest.raises(CheckpointError, match="training was .*'lr': 0.001.*another folder"):
+    with pytest.raises(CheckpointError, match="training was .*'lr': 0.003.*another folder"):
         train(tmp_path, 4, lr=0.5)
     (tmp_path / "state.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{broken")
     with pytest.raises(CheckpointError, match="cannot be read"):
