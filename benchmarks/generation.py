@@ -62,7 +62,7 @@ class PromptBatch:
         self.model, self.objective, self.guidance = model, objective, guidance
         self.sigmas = prompts[0].sigmas.tolist()
         self.halves = 1 if guidance == 1.0 else 2
-        parts = [p.positive for p in prompts] + ([p.negative for p in prompts] if self.halves == 2 else [])
+        parts = [p.positive[0] for p in prompts] + ([p.negative[0] for p in prompts] if self.halves == 2 else [])
         self.text = join_texts([part.text for part in parts])
         self.modulation = Modulation.join([part.modulation for part in parts])
         rows = len(prompts[0].timesteps)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +21,15 @@ from .transformer import Modulation, TextKeyValues, VideoDiT
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as a text encoder gives it: embeddings [B, M, D], mask [B, M] bool or None, pooled [B, P] or None."""
+    """A prompt as a text encoder gives it: embeddings [B, M, D], mask [B, M] bool or None, pooled [B, P] or None.
+
+    weight: its share beside other prompts of the same sign; see `Conditioning`.
+    """
 
     embeddings: Tensor | None
     mask: Tensor | None = None
     pooled: Tensor | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,17 +39,29 @@ class PromptConditioning:
 
     text: TextKeyValues
     modulation: Modulation
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The value on a SORA_CONDITIONING wire."""
+    """The value on a SORA_CONDITIONING wire.
+
+    Several positive prompts (or negative ones) are predicted side by side and averaged by weight, which is what
+    combined conditionings mean in ComfyUI (composable diffusion, arXiv:2206.01714).
+    """
 
     sigmas: Tensor  # [steps + 1] float32, descending
     timesteps: Tensor  # the same levels in the network's units, and 0 as the last entry
-    positive: PromptConditioning
-    negative: PromptConditioning | None
+    positive: tuple[PromptConditioning, ...]
+    negative: tuple[PromptConditioning, ...]  # empty = none
     model: weakref.ref = field(repr=False)
+
+    def to(self, device: torch.device | str) -> Conditioning:
+        """The same with its tensors on `device`; for large models they are hundreds of megabytes."""
+        move = lambda prompts: tuple(  # noqa: E731
+            replace(p, text=p.text.map(_to(device)), modulation=p.modulation.map(_to(device))) for p in prompts
+        )
+        return replace(self, positive=move(self.positive), negative=move(self.negative))
 
     def check_model(self, model: VideoDiT) -> None:
         """Raise `SoraDiTError` when this was worked out for other weights."""
@@ -57,34 +74,48 @@ class Conditioning:
 
 @torch.no_grad()
 def combine(
-    model: VideoDiT, objective: Objective, sigmas: Tensor, positive: Prompt, negative: Prompt | None = None
+    model: VideoDiT,
+    objective: Objective,
+    sigmas: Tensor,
+    positive: Prompt | Sequence[Prompt],
+    negative: Prompt | Sequence[Prompt] | None = None,
+    device: torch.device | str | None = None,
 ) -> Conditioning:
-    """All modulation vectors of a schedule in one batched product, all text keys and values, for one or two prompts.
+    """All modulation vectors of a schedule in one batched product, all text keys and values, for each prompt.
 
-    sigmas [steps + 1] as on a SIGMAS wire. Raises `ShapeError` when the text does not fit the model.
+    sigmas [steps + 1] as on a SIGMAS wire. device: where to compute; None is where the weights are (a model that is
+    partly offloaded has no single such place). Raises `ShapeError` when the text does not fit the model.
     """
     parameter = next(model.parameters())
+    device = torch.device(device or parameter.device)
     timesteps = objective.timestep(sigmas.to(torch.float32))
     if sigmas[-1] > 0:  # a schedule that another sampler finishes still needs timestep 0 for known frames
         timesteps = F.pad(timesteps, (0, 1))
 
     def work_out(prompt: Prompt) -> PromptConditioning:
-        move = lambda x: None if x is None else x.to(parameter.device, parameter.dtype)  # noqa: E731
-        mask = None if prompt.mask is None or bool(prompt.mask.all()) else prompt.mask.to(parameter.device).bool()
+        move = lambda x: None if x is None else x.to(device, parameter.dtype)  # noqa: E731
+        mask = None if prompt.mask is None or bool(prompt.mask.all()) else prompt.mask.to(device).bool()
         pooled = move(prompt.pooled) if model.config.uses_pooled else None
         if pooled is not None and pooled.shape[0] > 1:
             raise ShapeError(f"Prompt: got a batch of {pooled.shape[0]} prompts; expected one.")
-        return PromptConditioning(
-            model.prepare_text(move(prompt.embeddings), mask), model.modulate(timesteps.to(parameter.device), pooled)
-        )
+        text = model.prepare_text(move(prompt.embeddings), mask)
+        return PromptConditioning(text, model.modulate(timesteps.to(device), pooled), prompt.weight)
 
     return Conditioning(
         sigmas.float().cpu(),
         timesteps.cpu(),
-        work_out(positive),
-        None if negative is None else work_out(negative),
+        tuple(work_out(prompt) for prompt in _several(positive)),
+        tuple(work_out(prompt) for prompt in _several(negative)),
         weakref.ref(model),
     )
+
+
+def _several(prompts: Prompt | Sequence[Prompt] | None) -> Sequence[Prompt]:
+    return () if prompts is None else (prompts,) if isinstance(prompts, Prompt) else prompts
+
+
+def _to(device: torch.device | str) -> Callable[[Tensor], Tensor]:
+    return lambda x: x.to(device)
 
 
 @dataclass(frozen=True)
@@ -103,9 +134,9 @@ class Known:
 
 
 class Denoiser:
-    """(x, index) -> x0, what a sampler calls: guidance in one batch, known parts held.
+    """(x, index) -> x0, what a sampler calls: all prompts in one batch, known parts held.
 
-    With guidance scale 1 or no negative prompt only the positive half runs.
+    With guidance scale 1 only the positive prompts run.
     """
 
     def __init__(
@@ -120,21 +151,23 @@ class Denoiser:
         conditioning.check_model(model)
         self.model, self.objective, self.known, self.scale = model, objective, known, guidance_scale
         self.sigmas = conditioning.sigmas.tolist()
-        prompts = [conditioning.positive]
+        prompts = list(conditioning.positive)
         if guidance_scale != 1.0:
-            if conditioning.negative is None:
+            if not conditioning.negative:
                 raise SoraDiTError(
                     f"Guidance scale: got {guidance_scale:g} without a negative prompt; connect a negative "
                     "prompt (an empty text will do) to Timestep Conditioning, or set the scale to 1."
                 )
-            prompts.append(conditioning.negative)
-        self.halves = len(prompts)
+            prompts += conditioning.negative
+        self.prompts = len(prompts)
+        self.positives = len(conditioning.positive)
+        self.weights = [p.weight for p in prompts]
         self.rows = len(conditioning.timesteps)
         self.text = join_texts([p.text.expand(batch) for p in prompts])
         self.modulation = Modulation.join([p.modulation for p in prompts])
         still = torch.zeros(batch, 1, dtype=torch.bool) if known is None else self._still_patches(known)
-        self.still = still.to(self.modulation.final.device).repeat(self.halves, 1)  # [halves * B, t or 1]
-        self.offset = torch.arange(self.halves, device=self.still.device).repeat_interleave(batch)[:, None] * self.rows
+        self.still = still.to(self.modulation.final.device).repeat(self.prompts, 1)  # [prompts * B, t or 1]
+        self.offset = torch.arange(self.prompts, device=self.still.device).repeat_interleave(batch)[:, None] * self.rows
 
     def _still_patches(self, known: Known) -> Tensor:
         # a temporal patch stands still only if all its frames do
@@ -155,12 +188,20 @@ class Denoiser:
             level = torch.where(k.frames, 0.0, sigma)  # [B, T]
         network_in = self.objective.network_input(x, level).to(self.modulation.final.dtype)
         rows = torch.where(self.still, self.rows - 1, index) + self.offset
-        out = self.model.denoise(network_in.repeat(self.halves, 1, 1, 1, 1), self.modulation.select(rows), self.text)
+        out = self.model.denoise(network_in.repeat(self.prompts, 1, 1, 1, 1), self.modulation.select(rows), self.text)
         out = out[:, : x.shape[1]].float()  # a learned variance is not used
-        halves = out.chunk(self.halves)
-        prediction = classifier_free(halves[0], halves[-1] if self.halves > 1 else None, self.scale)
+        parts, split = list(out.chunk(self.prompts)), self.positives
+        negative = None if self.prompts == split else average(parts[split:], self.weights[split:])
+        prediction = classifier_free(average(parts[:split], self.weights[:split]), negative, self.scale)
         x0 = self.objective.denoised(x, prediction, level)
         return x0 if self.known is None else torch.lerp(self.known.clean, x0, self.known.mask)
+
+
+def average(predictions: list[Tensor], weights: list[float]) -> Tensor:
+    """The mean of predictions of one shape, by weight."""
+    if len(predictions) == 1:
+        return predictions[0]
+    return sum(p * w for p, w in zip(predictions, weights, strict=True)) / sum(weights)
 
 
 def join_texts(texts: list[TextKeyValues]) -> TextKeyValues:

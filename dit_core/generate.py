@@ -41,6 +41,7 @@ def denoise_latent(
     sampler: str = "euler",
     noise_mask: Tensor | None = None,
     callback: Callback | None = None,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Run the sampler over the conditioning's schedule.
 
@@ -48,6 +49,7 @@ def denoise_latent(
         maximum its content shows through (video to video).
     noise_mask: [B or 1, 1, T, H, W] or broadcastable, 1 = generate, 0 = keep; kept parts come out as they went in.
     callback: see `samplers.sample`; it may raise to cancel.
+    device: where to compute; None is where the weights are.
     Returns the raw latent, float32, on the CPU. Raises `ShapeError`, or `SoraDiTError` when the model puts out NaN.
     """
     config = model.config
@@ -56,7 +58,7 @@ def denoise_latent(
             f"Latent: got shape {list(latent.shape)}; this model works on [batch, {config.in_channels}, "
             "frames, height, width]. Make it with Empty Latent or Encode of the same model."
         )
-    device = next(model.parameters()).device
+    device = torch.device(device or next(model.parameters()).device)
     objective, statistics = model_objective(config), model_statistics(config)
     clean = latent.to(device, torch.float32)
     if statistics is not None and bool(clean.any()):  # all zeros means "nothing there", not a grey video
@@ -68,7 +70,7 @@ def denoise_latent(
     first = float(conditioning.sigmas[0])
     whole = first >= objective.sigma_max * (1 - 1e-5)
     x = objective.initial(noise, first) if whole else objective.add_noise(clean, noise, first)
-    denoiser = Denoiser(model, objective, conditioning, guidance_scale, len(latent), known)
+    denoiser = Denoiser(model, objective, conditioning.to(device), guidance_scale, len(latent), known)
     x = sample(
         sampler,
         denoiser,

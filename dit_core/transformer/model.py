@@ -29,11 +29,11 @@ class Modulation:
 
     def select(self, index: Tensor) -> Modulation:
         """Rows `index` [B, t]: what `denoise` takes, [B, t, depth, 6, D], [B, t, 2, D] and [B, t, C]."""
-        return self._map(lambda x: x[index])
+        return self.map(lambda x: x[index])
 
     def unflatten(self, shape: tuple[int, ...]) -> Modulation:
         """Split the rows [N, ...] into [*shape, ...]."""
-        return self._map(lambda x: x.unflatten(0, shape))
+        return self.map(lambda x: x.unflatten(0, shape))
 
     @staticmethod
     def join(parts: Sequence[Modulation]) -> Modulation:
@@ -41,7 +41,8 @@ class Modulation:
         skip = None if parts[0].skip is None else torch.cat([p.skip for p in parts])
         return Modulation(torch.cat([p.blocks for p in parts]), torch.cat([p.final for p in parts]), skip)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Modulation:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Modulation:
+        """`change` done to each tensor."""
         return Modulation(change(self.blocks), change(self.final), None if self.skip is None else change(self.skip))
 
 
@@ -52,14 +53,16 @@ class TextKeyValues:
     pairs: tuple[tuple[Tensor, Tensor], ...]  # depth times ([B, M, heads, d], [B, M, heads, d])
     mask: Tensor | None  # [B, M] bool, None = all tokens count
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> TextKeyValues:
+        """`change` done to each tensor."""
+        pairs = tuple((change(keys), change(values)) for keys, values in self.pairs)
+        return TextKeyValues(pairs, None if self.mask is None else change(self.mask))
+
     def expand(self, batch: int) -> TextKeyValues:
         """Repeat a single prompt for `batch` clips, without copying."""
         if not self.pairs or self.pairs[0][0].shape[0] == batch:
             return self
-        grow = lambda x: x.expand(batch, *x.shape[1:])  # noqa: E731
-        return TextKeyValues(
-            tuple((grow(k), grow(v)) for k, v in self.pairs), None if self.mask is None else grow(self.mask)
-        )
+        return self.map(lambda x: x.expand(batch, *x.shape[1:]))
 
 
 def gaussian_skip(sigma: Tensor, std: tuple[float, ...]) -> Tensor:
@@ -160,8 +163,9 @@ class VideoDiT(nn.Module):
         if c.modulation == "per_block":
             values = values.unflatten(-1, (6 * c.depth + 2, c.width))
             return Modulation(values[:, :-2].unflatten(1, (c.depth, 6)), values[:, -2:], skip)
-        blocks = values.unflatten(-1, (1, 6, c.width)) + self.block_table
-        return Modulation(blocks, vector[:, None] + self.final_table, skip)
+        # `.to`: memory management that offloads parts of a model leaves such bare parameters where they are
+        blocks = values.unflatten(-1, (1, 6, c.width)) + self.block_table.to(values)
+        return Modulation(blocks, vector[:, None] + self.final_table.to(vector), skip)
 
     def rope(self, grid: tuple[int, int, int], device: torch.device) -> Tensor:
         """Rotary table of a grid of tokens, made once per shape and device."""

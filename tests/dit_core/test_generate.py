@@ -212,3 +212,31 @@ def test_masks_of_fewer_axes_and_other_sizes():
 def test_noise_is_the_cpu_generators():
     expected = torch.randn(2, 3, generator=torch.Generator().manual_seed(42))
     assert torch.equal(cpu_noise(42, (2, 3)), expected)
+
+
+def test_combined_prompts_are_averaged_by_weight():
+    model = make()
+    objective = model_objective(model.config)
+    sigmas = make_sigmas(objective, 4)
+    first, second = prompts()
+    negative = Prompt(torch.zeros(1, 2, 10), None, torch.zeros(1, 10))
+    x = torch.randn(2, 4, 3, 4, 4)
+
+    def denoised(positive, scale):
+        return Denoiser(model, objective, combine(model, objective, sigmas, positive, negative), scale, 2)(x, 1)
+
+    both = [first, dataclasses.replace(second, weight=3.0)]
+    with torch.no_grad():
+        a, b, none = denoised(first, 1.0), denoised(second, 1.0), denoised(negative, 1.0)
+        torch.testing.assert_close(denoised(both, 1.0), (a + 3 * b) / 4, atol=1e-5, rtol=1e-5)
+        guided = none + 5 * ((a + 3 * b) / 4 - none)
+        torch.testing.assert_close(denoised(both, 5.0), guided, atol=1e-4, rtol=1e-4)
+
+
+def test_conditioning_moves_without_changing():
+    model = make()
+    there = conditioning(model).to("cpu")
+    latent = torch.zeros(1, 4, 3, 4, 4)
+    a = denoise_latent(model, there, latent, seed=1, guidance_scale=3.0)
+    b = denoise_latent(model, conditioning(model), latent, seed=1, guidance_scale=3.0, device="cpu")
+    assert torch.equal(a, b)
