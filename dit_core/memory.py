@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .transformer import TransformerConfig
 
 
 def machine_memory() -> int | None:
@@ -16,3 +22,24 @@ def machine_memory() -> int | None:
 def gigabytes(count: int) -> str:
     """A number of bytes in words: 0.4 GB, 25 GB."""
     return f"{count / 1e9:.1f} GB" if count < 10e9 else f"{count / 1e9:.0f} GB"
+
+
+def denoise_bytes(config: TransformerConfig, shape: Sequence[int], itemsize: int) -> int:
+    """Working memory of one pass of the transformer, in bytes, an upper estimate without the weights.
+
+    shape: latent [B, C, T, H, W], the batch with all prompts. Attention is taken not to build its whole matrix. At the
+    peak a block holds the stream, its normed copy, q, k, v, turned q and k and the result, or the feed-forward's inside.
+    """
+    tokens = math.prod(math.ceil(size / patch) for size, patch in zip(shape[2:], config.patch, strict=True))
+    inner = config.ff_width * (3 if config.feed_forward == "swiglu" else 2)
+    return shape[0] * tokens * max(8 * config.width, 2 * config.width + inner) * itemsize
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a graphics card or on the CPU, as torch reports it."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)

@@ -22,6 +22,7 @@ STATIONS = (
     "assemble_video",
     "save_video",
     "load_video",
+    "to_comfy_model",
 )
 
 failures: dict[str, str] = {}

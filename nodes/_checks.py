@@ -153,24 +153,41 @@ def images_of(images: Any) -> Any:
     return images.expand(*images.shape[:-1], 3) if images.shape[-1] == 1 else images[..., :3]
 
 
-def prompt_of(conditioning: Any, name: str) -> tuple[Any, Any, Any]:
-    """(embeddings `[B, L, D]`, mask `[B, L]` bool or None, pooled `[B, P]` or None) of a CONDITIONING.
+def prompts_of(conditioning: Any, name: str) -> list[tuple[Any, Any, Any, float]]:
+    """(embeddings `[1, L, D]`, mask `[1, L]` bool or None, pooled `[1, P]` or None, weight) of each prompt in a
+    CONDITIONING; a combine node puts several into one.
 
     Raises:
-        ShapeError: it is none, or holds several prompts that this model would not know how to weigh.
+        ShapeError: it is none.
+        SoraDiTError: a prompt is for a part of the picture or of the steps, which our sampler does not know.
     """
     try:
         entries = [(embeddings, dict(extra)) for embeddings, extra in conditioning]
     except (TypeError, ValueError):
-        raise ShapeError(
-            f"{name} is {described(conditioning)}; expected the CONDITIONING of a text encode node."
-        ) from None
-    if len(entries) != 1:
-        raise ShapeError(
-            f"{name} holds {len(entries)} prompts, as a combine node makes them; expected one. "
-            "Write both into one prompt, or use a concat node."
+        entries = []
+    if not entries:
+        raise ShapeError(f"{name} is {described(conditioning)}; expected the CONDITIONING of a text encode node.")
+    return [_prompt(embeddings, extra, name) for embeddings, extra in entries]
+
+
+# What core nodes put beside a prompt that changes what it means -> in words
+_FOREIGN = {
+    "area": "a prompt for a part of the picture",
+    "mask": "a prompt for a part of the picture",
+    "control": "a ControlNet",
+    "gligen": "a prompt for a part of the picture",
+    "hooks": "a hook",
+    "start_percent": "a prompt for a part of the steps",
+}
+
+
+def _prompt(embeddings: Any, extra: dict[str, Any], name: str) -> tuple[Any, Any, Any, float]:
+    foreign = [words for key, words in _FOREIGN.items() if extra.get(key) is not None]
+    if foreign:
+        raise SoraDiTError(
+            f"{name} holds {foreign[0]}; this node takes prompts for the whole clip and all steps. "
+            "For the rest use To ComfyUI Model with a core sampler."
         )
-    embeddings, extra = entries[0]
     if getattr(embeddings, "ndim", 0) != 3:
         raise ShapeError(f"{name} holds {described(embeddings)}; expected embeddings [batch, tokens, width].")
     if embeddings.shape[0] != 1:
@@ -178,7 +195,8 @@ def prompt_of(conditioning: Any, name: str) -> tuple[Any, Any, Any]:
     mask = extra.get("attention_mask")
     if mask is not None and tuple(mask.shape) != tuple(embeddings.shape[:2]):
         mask = None  # a concat node joins the embeddings and keeps the first prompt's mask
-    return embeddings, None if mask is None else mask.bool(), extra.get("pooled_output")
+    weight = float(extra.get("strength", 1.0))
+    return embeddings, None if mask is None else mask.bool(), extra.get("pooled_output"), weight
 
 
 def check_widths(embeddings: Any, pooled: Any, config: Any, name: str) -> None:

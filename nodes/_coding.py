@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..dit_core.errors import SoraDiTError
-from . import _checks
+from ..dit_core.memory import is_out_of_memory
+from . import _checks, host
 from .handles import SoraVae
 
 FITS = ("error", "trim", "pad")
@@ -40,8 +41,6 @@ def decode(vae: Any, latent: Any, chunk_frames: int, progress: Callable[[int], A
 def _decode_ours(
     vae: SoraVae, samples: Any, chunk_frames: int, progress: Callable[[int], Any], remarks: list[str]
 ) -> Any:
-    import torch
-
     bars: list[Any] = []
 
     def on_chunk(done: int, total: int) -> None:
@@ -51,8 +50,10 @@ def _decode_ours(
 
     try:
         return vae.decode(samples, chunk_frames, on_chunk)
-    except torch.cuda.OutOfMemoryError:
-        torch.cuda.empty_cache()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        host.free_memory()
         remarks.append("There was not enough memory for so many frames at a time; decoded in the smallest pieces.")
     return vae.decode(samples, vae.temporal_compression_decode(), on_chunk)
 

@@ -54,10 +54,22 @@ def _is_published(path: Path) -> bool:
     return beside and read_safetensors_header(path).metadata.get("format") != FORMAT
 
 
-def load(names: dict[str, str], paths: dict[str, Path], device: Any, dtype: Any, output_device: Any) -> Parts:
-    """Open the file of each kind in `paths` and put its part on `device`; kinds that are absent come from "model".
+@dataclass(frozen=True)
+class Places:
+    """device: where to compute; dtype: in which type; output: where results lie; storage: where weights wait, which is
+    `device` where nothing manages memory; manage(kind, module, latent colours) -> what brings weights to the device."""
 
-    dtype: type the transformer computes in. The VAE stays in float32: 16 bits would show as bands in the sky.
+    device: Any
+    dtype: Any
+    output: Any
+    storage: Any
+    manage: Callable[[str, Any, Any], Any]
+
+
+def load(names: dict[str, str], paths: dict[str, Path], places: Places) -> Parts:
+    """Open the file of each kind in `paths`; kinds that are absent come from "model".
+
+    The transformer computes in `places.dtype`. The VAE stays in float32: 16 bits would show as bands in the sky.
 
     Raises:
         CheckpointError, ConfigError: a file is damaged, foreign, or lacks the part it was chosen for.
@@ -67,21 +79,28 @@ def load(names: dict[str, str], paths: dict[str, Path], device: Any, dtype: Any,
 
     @cache  # the parts of one file come from one reading of it, also when it is too large to be kept
     def opened(path: Path, opener: Callable[[Path, Any, Any], Any]) -> Any:
-        return _kept(path, device, dtype, opener)
+        return _kept(path, places, opener)
 
     found = {kind: _part(kind, paths.get(kind, paths["model"]), opened) for kind in _COMPONENTS}
     label = {kind: names.get(kind, names["model"]) for kind in _COMPONENTS}
     (transformer, sha256), (encoder, _), (autoencoder, _) = found.values()
-    clip = None if encoder is None else SoraClip(encoder, output_device, label["text_encoder"])
-    vae = None if autoencoder is None else SoraVae(autoencoder, device, output_device, label["vae"])
-    factors = {}
+    config = None if autoencoder is None else autoencoder.config
+    clip = vae = empty = None
+    about: dict[str, Any] = {}
+    if encoder is not None:
+        weights = places.manage("text_encoder", encoder.module, None)
+        clip = SoraClip(encoder, places.device, places.output, label["text_encoder"], weights)
+        empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
     if autoencoder is not None:
-        config = autoencoder.config
-        factors = {"spatial_factor": config.spatial_factor, "temporal_factor": config.temporal_factor}
-    empty = None if clip is None else clip.encode_from_tokens_scheduled(clip.tokenize(""))
-    model = SoraDit(transformer, label["model"], sha256, device, dtype, **factors, empty_prompt=empty)
-    weights = {label[kind]: digest for kind, (part, digest) in found.items() if part is not None}
-    return Parts(model, clip, vae, {"weights": weights, "device": str(device), "dtype": str(dtype).split(".")[-1]})
+        weights = places.manage("vae", autoencoder, None)
+        vae = SoraVae(autoencoder, places.device, places.output, label["vae"], weights)
+        about = {name: getattr(config, name) for name in ("spatial_factor", "temporal_factor", "latent_rgb")}
+    weights = places.manage("model", transformer, about.get("latent_rgb"))
+    given = {"empty_prompt": empty, "weights": weights, **about}
+    model = SoraDit(transformer, label["model"], sha256, places.device, places.dtype, **given)
+    sums = {label[kind]: digest for kind, (part, digest) in found.items() if part is not None}
+    facts = {"weights": sums, "device": str(places.device), "dtype": str(places.dtype).split(".")[-1]}
+    return Parts(model, clip, vae, facts)
 
 
 def _part(kind: str, path: Path, opened: Callable[[Path, Any], Any]) -> tuple[Any, str]:
@@ -92,14 +111,14 @@ def _part(kind: str, path: Path, opened: Callable[[Path, Any], Any]) -> tuple[An
     return getattr(bundle, _COMPONENTS[kind]), bundle.header.sha256
 
 
-def _kept(path: Path, device: Any, dtype: Any, opener: Callable[[Path, Any, Any], Any]) -> Any:
+def _kept(path: Path, places: Places, opener: Callable[[Path, Any, Any], Any]) -> Any:
     """What `opener` makes of the file, from memory if the file has not changed since it was opened."""
     if path.stat().st_size > _LARGEST_KEPT:
-        return opener(path, device, dtype)
-    key = (_files.file_identity(path), str(device), str(dtype))
+        return opener(path, places.storage, places.dtype)
+    key = (_files.file_identity(path), str(places.device), str(places.dtype))
     with _lock:
         if key not in _recent:
-            _recent[key] = opener(path, device, dtype)
+            _recent[key] = opener(path, places.storage, places.dtype)
         _recent.move_to_end(key)
         while len(_recent) > _KEPT:
             _recent.popitem(last=False)

@@ -35,7 +35,7 @@ class Run:
     output_device: Any
 
 
-def prepare(model: Any, positive: Any, negative: Any, plan: Plan) -> Any:
+def prepare(model: Any, positive: Any, negative: Any, plan: Plan, output_device: Any) -> Any:
     """Work out prompts (CONDITIONING; `negative` may be None) and schedule for a SORA_DIT -> `Conditioning`.
 
     Raises:
@@ -48,11 +48,13 @@ def prepare(model: Any, positive: Any, negative: Any, plan: Plan) -> Any:
     objective = model_objective(model.config)
     prompts = []
     for name, conditioning in (("positive", positive), ("negative", negative or model.empty_prompt)):
-        if conditioning is not None:
-            embeddings, mask, pooled = _checks.prompt_of(conditioning, name)
+        found = [] if conditioning is None else _checks.prompts_of(conditioning, name)
+        for embeddings, _, pooled, _ in found:
             _checks.check_widths(embeddings, pooled, model.config, name)
-            prompts.append(Prompt(embeddings, mask, pooled))
-    return combine(model.module, objective, _sigmas(model.config, objective, plan), *prompts)
+        prompts.append([Prompt(*one) for one in found])
+    model.weights.load()
+    sigmas = _sigmas(model.config, objective, plan)
+    return combine(model.module, objective, sigmas, *prompts, device=model.device).to(output_device)
 
 
 def _sigmas(config: Any, objective: Any, plan: Plan) -> Any:
@@ -69,12 +71,27 @@ def denoise(
 ) -> tuple[Any, dict[str, Any]]:
     """Fill a LATENT: returns samples `[B, C, T, H, W]` on `run.output_device` and facts for the manifest.
 
-    progress: called with the number of steps, returns an object whose `update(step)` may raise to cancel.
+    progress: called with the number of steps, returns an object whose `update(step, picture)` may raise to cancel and
+        whose `wants_preview` says whether a picture is worth making.
     """
-    from ..dit_core.generate import denoise_latent
+    from ..dit_core.autoencoder import latent_picture
+    from ..dit_core.generate import denoise_latent, model_statistics
+    from ..dit_core.memory import denoise_bytes
 
     samples = _checks.samples_of(latent, model.config.in_channels)
     bar = progress(len(conditioning.sigmas) - 1)
+    prompts = len(conditioning.positive) + (0 if run.cfg == 1 else len(conditioning.negative))
+    shape = (len(samples) * prompts, *samples.shape[1:])
+    model.weights.load(denoise_bytes(model.config, shape, model.dtype.itemsize))
+    statistics = model_statistics(model.config)
+
+    def on_step(index: int, steps: int, x: Any, x0: Any) -> None:
+        seen = None
+        if bar.wants_preview and model.latent_rgb is not None:
+            clip = x0[:1].float() if statistics is None else statistics.denormalise(x0[:1].float())
+            seen = latent_picture(clip[0], model.latent_rgb)
+        bar.update(index + 1, seen)
+
     started = time.perf_counter()
     result = denoise_latent(
         model.module,
@@ -84,7 +101,8 @@ def denoise(
         guidance_scale=run.cfg,
         sampler=run.sampler,
         noise_mask=latent.get("noise_mask"),
-        callback=lambda index, steps, x, x0: bar.update(index + 1),
+        callback=on_step,
+        device=model.device,
     )
     steps = len(conditioning.sigmas) - 1
     facts = {

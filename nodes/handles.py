@@ -17,13 +17,26 @@ _TOKENS = "sora_dit"  # key of our rows in a tokens dictionary
 _ACTIVATION_BUDGET = 256 * 2**20  # bytes of working memory for one chunk when its size is chosen automatically
 
 
+class Resident:
+    """Weights that stay on their device. Inside ComfyUI its memory management takes this place (`host.managed`)."""
+
+    patcher = None
+
+    def load(self, memory: int = 0) -> None:
+        """Make sure that the weights are on the device, with `memory` bytes left free for working."""
+
+
+RESIDENT = Resident()
+
+
 @dataclass(frozen=True)
 class SoraDit:
     """A video transformer that is ready to use: the value of SORA_DIT.
 
     module: `VideoDiT`; name: of its file, for people; sha256: of its content; device, dtype: where and in which type it
     computes; spatial_factor, temporal_factor: pixels and frames per latent cell; empty_prompt: CONDITIONING of the
-    empty prompt, what guidance compares with when no negative prompt is given (None if the file has no text encoder).
+    empty prompt, what guidance compares with when no negative prompt is given (None if the file has no text encoder);
+    weights: what brings them to the device; latent_rgb: colours of the latent for previews, None if nobody knows.
     """
 
     module: Any
@@ -34,6 +47,8 @@ class SoraDit:
     spatial_factor: int = _checks.SPATIAL_FACTOR
     temporal_factor: int = _checks.TEMPORAL_FACTOR
     empty_prompt: list | None = field(default=None, repr=False)
+    weights: Any = field(default=RESIDENT, repr=False)
+    latent_rgb: tuple | None = field(default=None, repr=False)
 
     @property
     def config(self) -> Any:
@@ -44,8 +59,9 @@ class SoraDit:
 class SoraClip:
     """A text encoder with the methods of ComfyUI's CLIP."""
 
-    def __init__(self, encoder: Any, output_device: Any, name: str = ""):
-        self.encoder, self.output_device, self.name = encoder, output_device, name
+    def __init__(self, encoder: Any, device: Any, output_device: Any, name: str = "", weights: Any = RESIDENT):
+        self.encoder, self.device, self.output_device, self.name = encoder, device, output_device, name
+        self.weights, self.patcher = weights, weights.patcher
 
     def tokenize(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, list]:
         """Prompt -> {"sora_dit": [[(token id, weight), ...]]}; longer prompts than the encoder takes are cut."""
@@ -66,7 +82,8 @@ class SoraClip:
         length = max(map(len, rows))
         ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
         mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in rows])
-        place = self.encoder.device
+        self.weights.load()
+        place = self.device
         with torch.inference_mode():
             found = self.encoder.forward_ids(ids.to(place), mask.to(place))
         cond, pooled = (part.to(self.output_device, torch.float32) for part in (found.embeddings, found.pooled))
@@ -87,7 +104,7 @@ class SoraClip:
 
     def clone(self) -> SoraClip:
         """Another handle on the same weights."""
-        return SoraClip(self.encoder, self.output_device, self.name)
+        return SoraClip(self.encoder, self.device, self.output_device, self.name, self.weights)
 
     def truncation_remark(self, text: str) -> str | None:
         """A sentence if `text` is longer than the encoder reads, else None."""
@@ -102,8 +119,9 @@ class SoraClip:
 class SoraVae:
     """A causal video autoencoder with the methods of ComfyUI's VAE. Latents are raw (not normalised)."""
 
-    def __init__(self, module: Any, device: Any, output_device: Any, name: str = ""):
+    def __init__(self, module: Any, device: Any, output_device: Any, name: str = "", weights: Any = RESIDENT):
         self.first_stage_model, self.device, self.output_device, self.name = module, device, output_device, name
+        self.weights, self.patcher = weights, weights.patcher
         self.latent_channels, self.latent_dim, self.output_channels = module.config.latent_channels, 3, 3
 
     def spacial_compression_decode(self) -> int:
@@ -140,6 +158,7 @@ class SoraVae:
         size = [edge * config.spatial_factor for edge in samples.shape[3:]]
         frames = torch.empty((samples.shape[0], total, *size, 3), device=self.output_device)
         chunk = self._chunk_latents(samples.shape, chunk_frames)
+        self.weights.load(self._bytes_per_latent(samples.shape) * chunk)
         done = 0
         with torch.inference_mode():
             for piece in self._pieces(samples, chunk):
@@ -167,7 +186,9 @@ class SoraVae:
         _checks.require_fit(video.shape[1:4], _checks.factors_of(self))
         factor = self.spacial_compression_decode()
         cells = (video.shape[2] // factor, video.shape[3] // factor)
-        chunk = self._chunk_latents((video.shape[0], 0, 1, *cells), 0) * self.temporal_compression_decode()
+        shape = (video.shape[0], 0, 1, *cells)
+        chunk = self._chunk_latents(shape, 0) * self.temporal_compression_decode()
+        self.weights.load(self._bytes_per_latent(shape) * self._chunk_latents(shape, 0))
         weights = next(self.first_stage_model.parameters())
         with torch.inference_mode():
             pieces = (
@@ -193,9 +214,13 @@ class SoraVae:
         config = self.first_stage_model.config
         if chunk_frames > 0:
             return max(1, chunk_frames // config.temporal_factor)
-        cells = shape[0] * shape[3] * shape[4] * config.spatial_factor**2 * config.temporal_factor
-        per_latent = cells / config.patch**2 * max(config.decoder_channels) * 4 * 4  # four float32 maps at full size
-        return max(1, int(_ACTIVATION_BUDGET / per_latent))
+        return max(1, _ACTIVATION_BUDGET // self._bytes_per_latent(shape))
+
+    def _bytes_per_latent(self, shape: Any) -> int:
+        """Working memory for one latent frame of `[B, C, T, h, w]`: four float32 maps at full size."""
+        config = self.first_stage_model.config
+        pixels = shape[0] * shape[3] * shape[4] * config.spatial_factor**2 * config.temporal_factor
+        return max(1, pixels * max(config.decoder_channels) * 4 * 4 // config.patch**2)
 
 
 # --- What nodes ask of any object ----------------------------------------------------------------------------------

@@ -131,6 +131,30 @@ def result_device():
     return _surroundings().result_device()
 
 
+def storage_device(place: Any):
+    """Where weights that compute on `place` lie while they wait."""
+    return _surroundings().storage_device(place)
+
+
+def manager(place: Any) -> Callable[[str, Any, Any], Any]:
+    """What takes care of weights on `place`: (kind of part, module, latent colours) -> object with `load(bytes)`."""
+    return _surroundings().manager(place)
+
+
+def native_model(model: Any) -> Any:
+    """A SORA_DIT as the MODEL of core's samplers.
+
+    Raises:
+        SoraDiTError: there is no ComfyUI, or its inside does not know such models.
+    """
+    return _surroundings().native_model(model)
+
+
+def free_memory() -> None:
+    """Give unused memory of the graphics card back, after it ran out."""
+    _surroundings().free_memory()
+
+
 def zeros(shape: tuple[int, ...]):
     """A tensor of zeros where results lie."""
     import torch
@@ -142,11 +166,11 @@ class Progress:
     """Progress of one node. `update` also raises when the person pressed cancel."""
 
     def __init__(self, cls: type, total: int):
-        self.total = total
+        self.total, self.wants_preview = total, _surroundings().previews
         self._report = _surroundings().progress(cls, total)
 
     def update(self, step: int, preview: Any = None) -> None:
-        """`step` of `total` steps are done; `preview` is a PIL image or None."""
+        """`step` of `total` steps are done; `preview` is a picture `[height, width, 3]` uint8 or None."""
         self._report(step, self.total, preview)
         check_cancelled()
 
@@ -240,6 +264,29 @@ class _Headless:
 
         return torch.device("cpu")
 
+    def storage_device(self, place: Any):
+        return place
+
+    def manager(self, place: Any) -> Callable[[str, Any, Any], Any]:
+        from .handles import RESIDENT
+
+        return lambda kind, module, colours: RESIDENT
+
+    def native_model(self, model: Any) -> Any:
+        from ..dit_core.errors import SoraDiTError
+
+        raise SoraDiTError(
+            "Core samplers run inside ComfyUI only. Without it, use Timestep Conditioning and Denoise (Sora DiT)."
+        )
+
+    previews = False
+
+    def free_memory(self) -> None:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def progress(self, cls: type, total: int) -> Callable[[int, int, Any], None]:
         return self.session.step
 
@@ -298,11 +345,52 @@ class _ComfyUI:
 
         return comfy.model_management.intermediate_device()
 
+    def storage_device(self, place: Any):
+        from .in_comfyui import memory
+
+        return memory.storage_device(place)
+
+    def manager(self, place: Any) -> Callable[[str, Any, Any], Any]:
+        from .in_comfyui import memory
+
+        def manage(kind: str, module: Any, colours: Any) -> Any:
+            if kind == "model":
+                return memory.manage_transformer(module, place, colours)
+            return memory.manage(module, place)
+
+        return manage
+
+    def native_model(self, model: Any) -> Any:
+        if not getattr(model.weights, "native", False):
+            from ..dit_core.errors import SoraDiTError
+
+            reason = getattr(model.weights, "reason", "")
+            raise SoraDiTError(f"This version of ComfyUI cannot take our models into its samplers ({reason}).")
+        return model.weights.patcher.clone()
+
+    def free_memory(self) -> None:
+        import comfy.model_management
+
+        comfy.model_management.soft_empty_cache()
+
+    @property
+    def previews(self) -> bool:
+        args = getattr(sys.modules.get("comfy.cli_args"), "args", None)
+        method = getattr(args, "preview_method", None)  # a request may have set it for its run
+        return getattr(method, "value", "none") != "none"
+
     def progress(self, cls: type, total: int) -> Callable[[int, int, Any], None]:
         import comfy.utils
 
         bar = comfy.utils.ProgressBar(total)
-        return lambda step, of, preview: bar.update_absolute(step, of, preview and ("JPEG", preview, 512))
+
+        def report(step: int, of: int, preview: Any) -> None:
+            from PIL import Image
+
+            seen = None if preview is None else ("JPEG", Image.fromarray(preview.numpy()), 512)
+            bar.update_absolute(step, of, seen)
+
+        return report
 
     def check_cancelled(self) -> None:
         import comfy.model_management

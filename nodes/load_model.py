@@ -94,7 +94,10 @@ class SoraDiTLoadModel(io.ComfyNode):
         names = _files_chosen(model, text_encoder, vae)
         paths = {kind: host.model_path(name, kind) for kind, name in names.items()}
         place = host.device(device)
-        parts = _models.load(names, paths, place, host.dtype(dtype, place), host.result_device())
+        places = _models.Places(
+            place, host.dtype(dtype, place), host.result_device(), host.storage_device(place), host.manager(place)
+        )
+        parts = _models.load(names, paths, places)
         _refuse_missing(parts, host.linked_outputs(cls), names["model"])
         host.record(cls, **parts.facts)
         return io.NodeOutput(parts.model, parts.clip, parts.vae)

@@ -80,7 +80,7 @@ class SoraDiTTimestepConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, steps, schedule, shift, denoise, negative=None, sigmas=None) -> io.NodeOutput:
         plan = _sampling.Plan(steps, schedule, shift, denoise, sigmas)
-        conditioning = _sampling.prepare(model, positive, negative, plan)
+        conditioning = _sampling.prepare(model, positive, negative, plan, host.result_device())
         host.record(cls, schedule=schedule, sigmas=[round(level, 6) for level in conditioning.sigmas.tolist()])
         return io.NodeOutput(conditioning, conditioning.sigmas)
 

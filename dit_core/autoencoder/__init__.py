@@ -1,8 +1,18 @@
 """The causal video autoencoder: video to latent and back, whole or chunk by chunk."""
 
+from .colours import Colours, fit_colours, latent_picture
 from .config import AutoencoderConfig
 from .latent import LatentStatistics, Posterior
 from .model import CausalVideoAutoencoder
 from .stream import Stream
 
-__all__ = ["AutoencoderConfig", "CausalVideoAutoencoder", "LatentStatistics", "Posterior", "Stream"]
+__all__ = [
+    "AutoencoderConfig",
+    "CausalVideoAutoencoder",
+    "Colours",
+    "LatentStatistics",
+    "Posterior",
+    "Stream",
+    "fit_colours",
+    "latent_picture",
+]

@@ -30,6 +30,8 @@ class AutoencoderConfig:
     linear: str = "none"  # see linear.py; both: beside the convolutions | encoder: encodes alone | alone: no others
     latent_mean: tuple[float, ...] | None = None  # per latent channel, measured after training
     latent_std: tuple[float, ...] | None = None
+    # latent channels (and a constant) to red, green, blue, for previews; see colours.py
+    latent_rgb: tuple[tuple[float, float, float], ...] | None = None
     kl: float = 1e-6  # weight of the KL term it was trained with
 
     def __post_init__(self) -> None:
@@ -47,6 +49,9 @@ class AutoencoderConfig:
             good = isinstance(value, tuple) and len(value) == count and all(_is_number(v) for v in value)
             _require(value is None or good, self, name, f"{count} numbers, one per latent channel, or none")
         _require(self.latent_std is None or min(self.latent_std) > 0, self, "latent_std", "numbers above 0")
+        rows, count = self.latent_rgb, self.latent_channels + 1
+        good = isinstance(rows, tuple) and len(rows) == count and all(_is_colour(row) for row in rows)
+        _require(rows is None or good, self, "latent_rgb", f"{count} rows of three numbers, or none")
         both = (self.latent_mean is None) == (self.latent_std is None)
         _require(both, self, "latent_std", "given exactly when latent_mean is")
 
@@ -93,7 +98,7 @@ class AutoencoderConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values (tuples become lists)."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AutoencoderConfig:
@@ -103,7 +108,19 @@ class AutoencoderConfig:
         if unknown:
             got = ", ".join(f"{key} = {value!r}" for key, value in unknown.items())
             raise ConfigError(f"The autoencoder configuration has unknown keys: {got}. Known: {', '.join(known)}.")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        return cls(**{key: _frozen(value) for key, value in values.items()})
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(_is_number(v) for v in value)
 
 
 def _is_int(value: object, least: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder, LatentStatistics
+from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder, Colours, LatentStatistics, fit_colours
 from .loop import LoopSettings, run_loop
 from .optim import MovingAverage, make_optimisers
 from .sky_data import SkySource
@@ -114,10 +114,20 @@ def train_autoencoder(
 
 
 def with_statistics(model: CausalVideoAutoencoder, source: SkySource, device: torch.device) -> CausalVideoAutoencoder:
-    """The model, its configuration completed by latent statistics unless it has them already."""
+    """The model, its configuration completed by latent statistics and colours unless it has them already."""
     statistics = model.statistics or measure_latents(model, source, device)
-    model.config = replace(model.config, latent_mean=statistics.mean, latent_std=statistics.std)
+    rgb = model.config.latent_rgb or measure_colours(model, source, device)
+    model.config = replace(model.config, latent_mean=statistics.mean, latent_std=statistics.std, latent_rgb=rgb)
     return model
+
+
+@torch.no_grad()
+def measure_colours(
+    model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 64, batch: int = 16
+) -> Colours:
+    """The colours of the latent's channels, fitted on rendered clips."""
+    videos = (source.clips(10**7 + i, batch, device) for i in range(0, clips, batch))
+    return fit_colours((model.encode(video).mean, video) for video in videos)
 
 
 @torch.no_grad()

@@ -246,10 +246,28 @@ def test_conditioning_that_cannot_be_used(run, parts, say):
         return say("TimestepConditioning", model=parts[0], positive=conditioning)
 
     good = run("TextEncode", clip=parts[1], text="sea")[0]
-    assert "positive holds 2 prompts" in said(good + good)
-    assert "positive holds 0 prompts" in said([])
+    assert "positive is a list" in said([])
+    assert "a prompt for a part of the picture" in said([[good[0][0], good[0][1] | {"area": (8, 8, 0, 0)}]])
+    assert "a ControlNet" in said(good + [[good[0][0], good[0][1] | {"control": object()}]])
     assert "expected the CONDITIONING" in said(7)
     assert "no pooled text vector" in said([[good[0][0], {"pooled_output": None}]])
+
+
+def test_combined_prompts_count_each_by_its_strength(run, parts, empty):
+    first, second = (run("TextEncode", clip=parts[1], text=text)[0] for text in ("a red balloon", "night"))
+
+    def clip(positive):
+        plan = run("TimestepConditioning", model=parts[0], positive=positive, steps=3)[0]
+        return run("Denoise", model=parts[0], conditioning=plan, latent=empty, seed=3)[0]["samples"]
+
+    weak = [[second[0][0], second[0][1] | {"strength": 0.0}]]
+    assert torch.allclose(clip(first + weak), clip(first), atol=1e-5)
+    assert torch.allclose(clip(first + second), clip(second + first), atol=1e-5)
+    assert not torch.allclose(clip(first + second), clip(first), atol=1e-3)
+
+
+def test_what_only_comfyui_can_do_is_said_outside_of_it(parts, say):
+    assert "inside ComfyUI only" in say("ToComfyModel", model=parts[0])
 
 
 def test_model_and_conditioning_must_belong_together(run, parts, empty, make_model, say):

@@ -26,6 +26,7 @@ FROZEN = {
     "SoraDiTEncode": ("vae images fit", "LATENT"),
     "SoraDiTAssembleVideo": ("images fps audio", "VIDEO"),
     "SoraDiTSaveVideo": ("video filename_prefix container codec quality", ""),
+    "SoraDiTToComfyModel": ("model", "MODEL"),
     "SoraDiTLoadVideo": ("video start_frame max_frames every_nth force_fps", "IMAGE AUDIO FLOAT INT"),
 }
 CLASSES = {cls.GET_SCHEMA().node_id: cls for cls in nodes.node_classes()}
