@@ -76,7 +76,7 @@ def nodes(options: argparse.Namespace) -> int:
         print(_described(*info.values()))
     else:
         for entry in sorted(info.values(), key=lambda one: one["category"]):
-            print(f"{entry['name']:32}  {entry['display_name'] or entry['name']}  [{entry['category']}]")
+            print(f"{entry['name']:32}  {entry['display_name'] or entry['name']}  [{_place(entry)}]")
             print(textwrap.indent(textwrap.fill(entry["description"] or "", 96), "    "))
     for name, why in registry.failures.items():
         print(f"warning: {name} could not be loaded: {why}", file=sys.stderr)
@@ -197,9 +197,17 @@ def _node_called(name: str, registry: Registry) -> str:
     raise UsageError(f"There is no node '{name}'.{hint}")
 
 
+def _place(entry: dict[str, Any]) -> str:
+    """Where a node stands in the editor's menu; core's nodes are marked, since they are not of this pack."""
+    from .core_nodes import MODULE
+
+    return entry["category"] + ("; core node of ComfyUI" if entry["python_module"] == MODULE else "")
+
+
 def _described(entry: dict[str, Any]) -> str:
     """One node's page: description, inputs with type, default and range, outputs."""
-    lines = [f"{entry['display_name'] or entry['name']} ({entry['name']})", "", entry["description"] or "", ""]
+    head = f"{entry['display_name'] or entry['name']} ({entry['name']})  [{_place(entry)}]"
+    lines = [head, "", entry["description"] or "", ""]
     for group in ("required", "optional"):
         for name, (kind, extra) in entry["input"].get(group, {}).items():
             facts = [f"default {extra['default']!r}"] if "default" in extra else []

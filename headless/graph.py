@@ -18,6 +18,7 @@ from .registry import Registry
 from .values import is_link
 
 OWN_PACKS = {"sora-dit", "comfyui-sora-dit"}
+CORE_PACK = "comfy-core"  # how the editor names ComfyUI's own nodes
 LONGEST_TITLE = 120  # characters; sentences must stay readable
 
 
@@ -72,7 +73,7 @@ def check(prompt: Mapping[str, Any], registry: Registry, packs: Mapping[str, str
 
 
 def plan(prompt: Mapping[str, Any], registry: Registry, packs: Mapping[str, str] | None = None) -> Plan:
-    """Check `prompt` and prepare it. packs: {node id or class id: node pack} for sentences about missing nodes.
+    """Check `prompt` and prepare it. packs: {node id or class id: "pack version"} for sentences about missing nodes.
 
     Nothing raises here: a prompt that is wrong gives a plan whose `problems` hold errors.
     """
@@ -141,18 +142,21 @@ def _match_nodes(
 
 
 def _unknown_class(node_id: str, class_type: str, registry: Registry, packs: Mapping[str, str]) -> str:
-    """The sentence for a node type that is not here: nearest name, and the pack it belongs to if known."""
+    """The sentence for a node type that is not here: the pack it belongs to if the file says so, else a near name."""
     text = f"there is no node type {shown(class_type)} here."
-    pack = packs.get(node_id) or packs.get(class_type)
-    if pack and pack not in OWN_PACKS:
-        text += f" The file says that it comes from the node pack '{pack}', which does not run headless."
-    names = {schema_id: schema_id for schema_id in registry.classes}
-    names |= {registry.schema(one).display_name or one: one for one in registry.classes}
-    match = nearest(class_type, names)
-    if match is not None:
-        text += f" Did you mean '{names[match]}'?"
-    elif not pack or pack in OWN_PACKS:
-        text += " `sora-dit nodes` lists those there are."
+    pack, _, version = (packs.get(node_id) or packs.get(class_type) or "").partition(" ")
+    if pack == CORE_PACK:
+        named = f" {shown(version)[1:-1]}" if version else ""
+        text += f" It is a node of ComfyUI itself ({CORE_PACK}{named}), but not one of those that also run headless"
+        text += "; `sora-dit nodes` lists them."
+    elif pack and pack not in OWN_PACKS:
+        named = f" (version {shown(version)[1:-1]})" if version else ""
+        text += f" The file says that it comes from the node pack {shown(pack)}{named}, which does not run headless."
+    else:
+        names = {schema_id: schema_id for schema_id in registry.classes}
+        names |= {registry.schema(one).display_name or one: one for one in registry.classes}
+        match = nearest(class_type, names)
+        text += f" Did you mean '{names[match]}'?" if match else " `sora-dit nodes` lists those there are."
     if registry.failures:
         reasons = " ".join(f"{name}: {reason}" for name, reason in registry.failures.items())
         text += f" Some nodes could not be loaded: {reasons}"

@@ -1,4 +1,4 @@
-"""Which node classes the headless runtime knows: ours, and later stand-ins for core nodes. Imports no torch."""
+"""Which node classes the headless runtime knows: ours, and stand-ins for core nodes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ class Registry:
 
 
 def load_registry() -> Registry:
-    """All nodes that can run headless. Stand-ins for core nodes join here with `add`; an id that is ours stays ours."""
+    """All nodes that can run headless: ours, then stand-ins for core nodes; an id that is ours stays ours."""
     from .. import nodes
+    from .core_nodes import CORE_NODES
 
-    return Registry.of(nodes.node_classes(), nodes.failures)
+    registry = Registry.of(nodes.node_classes(), nodes.failures)
+    for one in CORE_NODES:
+        registry.add(one)
+    return registry

@@ -20,7 +20,8 @@ class Workflow:
     """A workflow ready to be checked.
 
     prompt: API format, {node id: {"class_type", "inputs", "_meta"}}. editor: what the editor saved, or None.
-    extra_pnginfo: what goes into the metadata of saved files beside the prompt. packs: {node id: node pack}.
+    extra_pnginfo: what goes into the metadata of saved files beside the prompt. packs: {node id or node type: the node
+    pack that the file names, with a space and its version where that is known}.
     notes: what had to be assumed while reading.
     """
 
@@ -156,16 +157,16 @@ def _packs(prompt: dict[str, Any], editor: dict[str, Any] | None) -> dict[str, s
             for place in (node.get("_meta"), node.get("properties")):
                 _note_pack(packs, str(node_id), place)
     for node in _editor_nodes(editor or {}):
-        _note_pack(packs, str(node.get("id")), node.get("properties"))
-        _note_pack(packs, str(node.get("type")), node.get("properties"))
+        _note_pack(packs, str(node.get("type")), node.get("properties"))  # inner ids of subgraphs are not unique
     return packs
 
 
 def _note_pack(packs: dict[str, str], key: str, place: Any) -> None:
     if isinstance(place, dict):
-        pack = place.get("cnr_id") or place.get("aux_id")
-        if isinstance(pack, str) and pack:
-            packs.setdefault(key, pack)
+        pack, version = place.get("cnr_id") or place.get("aux_id"), place.get("ver")
+        if isinstance(pack, str) and pack.strip():
+            words = [pack.strip(), version.strip() if isinstance(version, str) else ""]
+            packs.setdefault(key, " ".join(words).strip())
 
 
 def _editor_nodes(editor: dict[str, Any]) -> list[dict[str, Any]]:

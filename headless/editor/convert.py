@@ -39,6 +39,8 @@ class UnknownNode:
     def sentence(self) -> str:
         """For the user: which node, which pack."""
         pack = f"; the file says it comes from the node pack '{self.pack}'" if self.pack else ""
+        if self.pack == "comfy-core":
+            pack = "; it is a node of ComfyUI itself"
         version = f" (version {self.version})" if self.pack and self.version else ""
         return f"The type '{self.type}' of the node '{self.title}' (id {self.id}) is not known here{pack}{version}."
 

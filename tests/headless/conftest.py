@@ -9,10 +9,10 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def _load_fakes():
-    name = "sora_dit_test_fake_nodes"
+def _load(stem):
+    name = f"sora_dit_test_{stem}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HERE / "fake_nodes.py")
+        spec = importlib.util.spec_from_file_location(name, HERE / f"{stem}.py")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
@@ -21,7 +21,7 @@ def _load_fakes():
 
 @pytest.fixture
 def fakes():
-    module = _load_fakes()
+    module = _load("fake_nodes")
     module.CALLS.clear()
     return module
 
@@ -51,3 +51,13 @@ def _link(value):
         node_id, _, slot = value[1:].partition(":")
         return [node_id, int(slot or 0)]
     return value
+
+
+@pytest.fixture
+def core(tmp_path):
+    """Workflows of core nodes: `core(ImageScale=dict(image=tensor, ...))` runs one node and gives its outputs.
+
+    Values that no workflow file can hold come from a node `Give`, results are caught by a node `Keep`; everything
+    between is the real runtime. `core.run(prompt)` runs a whole prompt; `core.input` and `core.output` are its folders.
+    """
+    return _load("core_desk").Desk(tmp_path)

@@ -209,8 +209,8 @@ def test_object_info_equals_comfyuis_own(tmp_path):
 
 
 def test_repository_files_stay_in_their_room():
-    """headless/ knows nodes/ only through the registry."""
+    """headless/ knows nodes/ only through the registry, and the stand-ins for core nodes through one door."""
     room = Path(__file__).parents[2] / "headless"
     for path in room.rglob("*.py"):
-        if path.name != "registry.py":
+        if path not in (room / "registry.py", room / "core_nodes" / "ours.py"):
             assert "import nodes" not in path.read_text() and "..nodes" not in path.read_text(), path
