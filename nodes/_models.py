@@ -57,13 +57,15 @@ def _is_published(path: Path) -> bool:
 @dataclass(frozen=True)
 class Places:
     """device: where to compute; dtype: in which type; output: where results lie; storage: where weights wait, which is
-    `device` where nothing manages memory; manage(kind, module, latent colours) -> what brings weights to the device."""
+    `device` where nothing manages memory; manage(kind, module, latent colours) -> what brings weights to the device;
+    keep: keep what was opened for the next run (ComfyUI keeps outputs itself, and frees them when it must)."""
 
     device: Any
     dtype: Any
     output: Any
     storage: Any
     manage: Callable[[str, Any, Any], Any]
+    keep: bool = True
 
 
 def load(names: dict[str, str], paths: dict[str, Path], places: Places) -> Parts:
@@ -113,7 +115,7 @@ def _part(kind: str, path: Path, opened: Callable[[Path, Any], Any]) -> tuple[An
 
 def _kept(path: Path, places: Places, opener: Callable[[Path, Any, Any], Any]) -> Any:
     """What `opener` makes of the file, from memory if the file has not changed since it was opened."""
-    if path.stat().st_size > _LARGEST_KEPT:
+    if not places.keep or path.stat().st_size > _LARGEST_KEPT:
         return opener(path, places.storage, places.dtype)
     key = (_files.file_identity(path), str(places.device), str(places.dtype))
     with _lock:

@@ -93,11 +93,7 @@ class SoraDiTLoadModel(io.ComfyNode):
     def execute(cls, model, device, dtype, text_encoder=FROM_MODEL_FILE, vae=FROM_MODEL_FILE) -> io.NodeOutput:
         names = _files_chosen(model, text_encoder, vae)
         paths = {kind: host.model_path(name, kind) for kind, name in names.items()}
-        place = host.device(device)
-        places = _models.Places(
-            place, host.dtype(dtype, place), host.result_device(), host.storage_device(place), host.manager(place)
-        )
-        parts = _models.load(names, paths, places)
+        parts = _models.load(names, paths, _places(device, dtype))
         _refuse_missing(parts, host.linked_outputs(cls), names["model"])
         host.record(cls, **parts.facts)
         return io.NodeOutput(parts.model, parts.clip, parts.vae)
@@ -107,6 +103,18 @@ def _files_chosen(model: str | None, text_encoder: str | None, vae: str | None) 
     """Kind of part -> file name, for the files that are chosen apart from the model file itself."""
     chosen = {"model": model, "text_encoder": text_encoder, "vae": vae}
     return {kind: name for kind, name in chosen.items() if name not in (None, FROM_MODEL_FILE)}
+
+
+def _places(device: str, dtype: str) -> _models.Places:
+    place = host.device(device)
+    return _models.Places(
+        device=place,
+        dtype=host.dtype(dtype, place),
+        output=host.result_device(),
+        storage=host.storage_device(place),
+        manage=host.manager(place),
+        keep=not host.in_comfyui,
+    )
 
 
 def _refuse_missing(parts: _models.Parts, linked: set[int], name: str) -> None:

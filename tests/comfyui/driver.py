@@ -1,0 +1,251 @@
+"""Runs inside a real ComfyUI's Python, without a server: `driver.py COMFYUI_PATH PACK BASE`; prints one JSON object.
+
+Each `check_...` function tries one thing that core nodes must be able to do with our models (or ours with core's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+
+COMFYUI, PACK, BASE = sys.argv[1:4]
+sys.argv = ["main.py", "--cpu", "--base-directory", BASE, "--use-pytorch-cross-attention"]
+sys.argv += ["--preview-method", "latent2rgb"]
+sys.path.insert(0, COMFYUI)
+os.chdir(COMFYUI)
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+import comfy.model_management  # noqa: E402
+import comfy.utils  # noqa: E402
+import nodes  # noqa: E402
+import torch  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+torch.set_num_threads(1)
+asyncio.run(nodes.load_custom_node(PACK, module_parent="custom_nodes"))
+extras = ("custom_sampler", "model_advanced", "video", "lt", "easycache", "latent", "images", "cond", "sd3")
+for name in extras:
+    path = os.path.join(COMFYUI, "comfy_extras", f"nodes_{name}.py")
+    if os.path.exists(path):
+        asyncio.run(nodes.load_custom_node(path, module_parent="comfy_extras"))
+
+
+def run(name: str, **inputs):
+    """Outputs of the node `name` as a tuple."""
+    cls = nodes.NODE_CLASS_MAPPINGS[name]
+    if hasattr(cls, "PREPARE_CLASS_CLONE"):
+        out = cls.PREPARE_CLASS_CLONE({"hidden_inputs": {}}).execute(**inputs)
+    else:
+        out = getattr(cls(), cls.FUNCTION)(**inputs)
+    return out.result if hasattr(out, "result") else out
+
+
+def load(name: str = "flow.safetensors"):
+    """(model, clip, vae, native MODEL, positive, negative, empty latent) of a file."""
+    model, clip, vae = run("SoraDiTLoadModel", model=name, device="auto", dtype="auto")
+    positive = run("CLIPTextEncode", clip=clip, text="a red balloon")[0]
+    negative = run("CLIPTextEncode", clip=clip, text="rain")[0]
+    latent = run("SoraDiTEmptyLatent", model=model, width=48, height=32, frames=9, batch_size=1)[0]
+    native = run("SoraDiTToComfyModel", model=model)[0]
+    return model, clip, vae, native, positive, negative, latent
+
+
+def ksampler(native, positive, negative, latent, **changes):
+    given = {"seed": 5, "steps": 6, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    return run(
+        "KSampler", model=native, positive=positive, negative=negative, latent_image=latent, **(given | changes)
+    )[0]["samples"]
+
+
+def ours(model, native, positive, negative, latent, seed=5, cfg=4.0, steps=6, denoise=1.0):
+    """Our own nodes on the noise levels of core's `simple` scheduler."""
+    sigmas = run("BasicScheduler", model=native, scheduler="simple", steps=steps, denoise=denoise)[0]
+    plan = run(
+        "SoraDiTTimestepConditioning", model=model, positive=positive, negative=negative, steps=1, schedule="auto",
+        shift=0.0, denoise=1.0, sigmas=sigmas,
+    )[0]  # fmt: skip
+    return run(
+        "SoraDiTDenoise", model=model, conditioning=plan, latent=latent, seed=seed, cfg=cfg, sampler="euler"
+    )[0]["samples"]  # fmt: skip
+
+
+def far(a, b) -> float:
+    return (a - b).abs().max().item()
+
+
+def check_ksampler_equals_denoise():
+    found = {}
+    for kind in ("flow", "epsilon", "v"):
+        model, _, _, native, positive, negative, latent = load(f"{kind}.safetensors")
+        a, b = ksampler(native, positive, negative, latent), ours(model, native, positive, negative, latent)
+        found[kind] = {"far": far(a, b), "size": a.abs().max().item()}
+    return found
+
+
+def check_video_to_video_and_masks():
+    model, _, _, native, positive, negative, latent = load()
+    torch.manual_seed(0)
+    given = {"samples": torch.randn_like(latent["samples"])}
+    found = {"half": far(
+        ksampler(native, positive, negative, given, denoise=0.5),
+        ours(model, native, positive, negative, given, denoise=0.5),
+    )}  # fmt: skip
+    for name in ("frames", "region"):
+        mask = torch.ones(1, 1, *given["samples"].shape[2:])
+        if name == "frames":
+            mask[:, :, 0] = 0
+        else:
+            mask[..., :2] = 0
+        masked = given | {"noise_mask": mask}
+        a, b = ksampler(native, positive, negative, masked), ours(model, native, positive, negative, masked)
+        kept = (mask == 0).expand_as(a)
+        found[name] = {"far": far(a, b), "kept": far(a[kept], given["samples"][kept])}
+    return found
+
+
+def check_other_samplers_run():
+    model, clip, _, native, positive, negative, latent = load()
+    shifted = run("ModelSamplingSD3", model=native, shift=5.0)[0]
+    sigmas = run("BasicScheduler", model=shifted, scheduler="beta", steps=6, denoise=1.0)[0]
+    high, low = run("SplitSigmas", sigmas=sigmas, step=3)
+    guider = run("CFGGuider", model=shifted, positive=positive, negative=negative, cfg=3.0)[0]
+    noise = run("RandomNoise", noise_seed=5)[0]
+    sampler = run("KSamplerSelect", sampler_name="dpmpp_2m")[0]
+    out = run(
+        "SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=high, latent_image=latent
+    )[0]  # fmt: skip
+    out = run(
+        "SamplerCustomAdvanced", noise=run("DisableNoise")[0], guider=guider, sampler=sampler, sigmas=low,
+        latent_image=out,
+    )[0]["samples"]  # fmt: skip
+    cached = run(
+        "EasyCache", model=native, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False
+    )[0]  # fmt: skip
+    plain, skipped = (ksampler(one, positive, negative, latent, steps=12) for one in (native, cached))
+    longer = run("CLIPTextEncode", clip=clip, text="rain and a very much longer prompt than before")[0]
+    joined = ksampler(native, positive, longer, latent)
+    return {
+        "finite": all(bool(x.isfinite().all()) for x in (out, skipped, joined)),
+        "skipping changes it": far(plain, skipped),
+    }
+
+
+def check_loras():
+    model, _, _, native, positive, negative, latent = load()
+    weight = model.module.blocks[0].feed_forward.inner.weight
+    torch.manual_seed(1)
+    down, up = torch.randn(2, weight.shape[1]), torch.randn(weight.shape[0], 2)
+    folder = os.path.join(BASE, "models", "loras")
+    os.makedirs(folder, exist_ok=True)
+    key = "diffusion_model.blocks.0.feed_forward.inner"
+    save_file({f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}, os.path.join(folder, "one.safetensors"))
+    before = ksampler(native, positive, negative, latent)
+    patched = run("LoraLoaderModelOnly", model=native, lora_name="one.safetensors", strength_model=0.5)[0]
+    with_lora = ksampler(patched, positive, negative, latent)
+    after = ksampler(native, positive, negative, latent)
+    own_after = ours(model, native, positive, negative, latent)
+    with torch.inference_mode(False), torch.no_grad():  # the same change made by hand
+        weight += 0.5 * up @ down
+        by_hand = ksampler(native, positive, negative, latent)
+        weight -= 0.5 * up @ down
+    return {
+        "changes": far(before, with_lora), "as by hand": far(with_lora, by_hand), "comes off": far(before, after),
+        "ours after": far(before, own_after),
+    }  # fmt: skip
+
+
+def check_offload():
+    model, _, vae, native, positive, negative, latent = load()
+    whole = ksampler(native, positive, negative, latent)
+    native.load(torch.device("cpu"), lowvram_model_memory=1)  # nothing fits: every layer is fetched when it is used
+    parts = sum(1 for m in model.module.modules() if getattr(m, "comfy_cast_weights", False))
+    partial = ksampler(native, positive, negative, latent)
+    own = ours(model, native, positive, negative, latent)
+    comfy.model_management.unload_all_models()
+    again = ours(model, native, positive, negative, latent)
+    return {"layers": parts, "far": max(far(whole, x) for x in (partial, own, again)),
+            "patchers": [type(one.patcher).__name__ for one in (model.weights, vae)],
+            "memory": native.model.memory_required([2, *latent["samples"].shape[1:]])}  # fmt: skip
+
+
+def check_release():
+    import gc
+    import weakref
+
+    model, clip, vae, native, *_ = load()
+    watched = [weakref.ref(model.module), weakref.ref(vae.first_stage_model)]
+    del model, clip, vae, native, _
+    comfy.model_management.unload_all_models()
+    gc.collect()
+    return {"alive": sum(one() is not None for one in watched)}
+
+
+def check_vae():
+    _, _, vae, _, _, _, latent = load()
+    torch.manual_seed(0)
+    images = torch.rand(9, 32, 48, 3)
+    samples = run("VAEEncode", vae=vae, pixels=images)[0]["samples"]
+    core = run("VAEDecode", vae=vae, samples={"samples": samples})[0]
+    tiled = run(
+        "VAEDecodeTiled", vae=vae, samples={"samples": samples}, tile_size=512, overlap=64, temporal_size=8,
+        temporal_overlap=4,
+    )[0]  # fmt: skip
+    own = run("SoraDiTDecode", vae=vae, latent={"samples": samples}, chunk_frames=0)[0]
+    encoded = run("SoraDiTEncode", vae=vae, images=images, fit="error")[0]["samples"]
+    return {"shape": list(core.shape), "decode": far(core, own), "tiled": far(tiled, own),
+            "encode": far(encoded, samples)}  # fmt: skip
+
+
+def check_wires():
+    model, clip, vae, native, positive, negative, latent = load()
+    both = run("ConditioningCombine", conditioning_1=positive, conditioning_2=negative)[0]
+    combined = far(ksampler(native, both, negative, latent), ours(model, native, both, negative, latent))
+    zero = run("ConditioningZeroOut", conditioning=positive)[0]
+    zeroed = far(ksampler(native, positive, zero, latent), ours(model, native, positive, zero, latent))
+    batch = run("LatentBatch", samples1=latent, samples2=latent)[0]
+    two = ours(model, native, positive, negative, batch)
+    return {"combined": combined, "zeroed": zeroed, "batch": list(two.shape)}
+
+
+def check_previews():
+    seen = []
+    comfy.utils.set_progress_bar_global_hook(lambda value, total, preview, node_id=None: seen.append(preview))
+    model, _, _, native, positive, negative, latent = load()
+    ours(model, native, positive, negative, latent)
+    own = [one[1].size for one in seen if one]
+    seen.clear()
+    ksampler(native, positive, negative, latent)
+    core = [one[1].size for one in seen if one]
+    comfy.utils.set_progress_bar_global_hook(None)
+    return {"own": own, "core": core}
+
+
+def check_wrong_things_are_said():
+    def said(work) -> str:
+        try:
+            work()
+        except Exception as error:
+            return str(error)
+        return "nothing"
+
+    _, _, _, native, positive, _, latent = load()
+    _, other_clip, *_ = load("wide.safetensors")
+    foreign = run("CLIPTextEncode", clip=other_clip, text="sea")[0]
+    return {
+        "encoder": said(lambda: ksampler(native, foreign, positive, latent)),
+        "vae": said(lambda: run("VAEDecode", vae=load()[2], samples={"samples": torch.zeros(1, 16, 3, 4, 6)})),
+    }
+
+
+results = {}
+with torch.inference_mode():
+    for name, check in [(n, f) for n, f in globals().items() if n.startswith("check_")]:
+        try:
+            results[name[6:]] = check()
+        except Exception:
+            results[name[6:]] = {"error": traceback.format_exc()}
+print("RESULT " + json.dumps(results))
