@@ -28,7 +28,7 @@ def denoise_bytes(config: TransformerConfig, shape: Sequence[int], itemsize: int
     """Working memory of one pass of the transformer, in bytes, an upper estimate without the weights.
 
     shape: latent [B, C, T, H, W], the batch with all prompts. Attention is taken not to build its whole matrix. At the
-    peak a block holds the stream, its normed copy, q, k, v, turned q and k and the result, or the feed-forward's inside.
+    peak a block holds the stream, its normed copy, q, k, v, turned q and k and the result, or its inner feed-forward.
     """
     tokens = math.prod(math.ceil(size / patch) for size, patch in zip(shape[2:], config.patch, strict=True))
     inner = config.ff_width * (3 if config.feed_forward == "swiglu" else 2)

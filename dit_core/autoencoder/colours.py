@@ -39,7 +39,7 @@ def _cell_colours(video: Tensor, size: Iterable[int]) -> Tensor:
 
 
 def latent_picture(latent: Tensor, colours: Colours, largest: int = 512) -> Tensor:
-    """All frames of one clip's raw latent [C, T, h, w] in one picture [height, width, 3] uint8, in rows of equal length.
+    """All frames of one clip's raw latent [C, T, h, w] in one picture [height, width, 3] uint8, in equal rows.
 
     Frames are shown in reading order, a cell is a square of pixels, no side is longer than `largest` unless the cells
     alone are.

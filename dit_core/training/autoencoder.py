@@ -21,10 +21,10 @@ class AutoencoderTraining:
     """Loss weights and optimiser; all losses are means over elements, pixels in -1..1."""
 
     optimiser: str = "muon"
-    lr: float = 5e-4
+    lr: float = 2e-3
     sizes: tuple[int, ...] = (64, 64, 64, 96)  # height and width of the clips, step by step in turn
     weight_decay: float = 0.01
-    squared: float = 4.0  # weight of the squared error, beside the absolute error at weight 1
+    squared: float = 30.0  # weight of the squared error, beside the absolute error at weight 1
     edges: float = 0.5  # weight of the absolute error of differences between neighbouring pixels and frames
     kl: float = 2e-4  # weight of the KL per latent number
     ema: float = 0.998

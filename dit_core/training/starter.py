@@ -100,7 +100,7 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     training = AutoencoderTraining(optimiser=args.optimiser, lr=args.lr or AutoencoderTraining.lr)
     source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames)
     if args.autoencoder:
-        model = load_bundle(args.autoencoder).autoencoder.to(device)
+        model = with_changes(load_bundle(args.autoencoder).autoencoder, args.autoencoder_config, args.seed).to(device)
     else:
         config = AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | args.autoencoder_config)
         model = new_autoencoder(config, source, training, device)
@@ -127,6 +127,22 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
         provenance,
         dtype=torch.float32,
     )
+
+
+def with_changes(model: CausalVideoAutoencoder, changes: dict, seed: int) -> CausalVideoAutoencoder:
+    """The autoencoder under a changed configuration, with all weights that both have.
+
+    `{"linear": "encoder"}` gives a linear codec a convolutional decoder: its latents, and what was trained on them,
+    stay as they are.
+    """
+    if not changes:
+        return model
+    torch.manual_seed(seed)
+    changed = CausalVideoAutoencoder(AutoencoderConfig.from_dict(model.config.to_dict() | changes))
+    changed.load_state_dict(changed.state_dict() | {
+        name: weight for name, weight in model.state_dict().items() if name in changed.state_dict()
+    })  # fmt: skip
+    return changed
 
 
 def run_text(args: argparse.Namespace, device: torch.device) -> None:

@@ -1,1 +1,1 @@
-"""What rests on ComfyUI's inside: memory management and native models. Imported by host.py only, inside ComfyUI only."""
+"""What rests on ComfyUI's inside: memory management, native models. Imported by host.py only, inside ComfyUI only."""

@@ -21,9 +21,10 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 import comfy.model_management  # noqa: E402
 import comfy.utils  # noqa: E402
-import nodes  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
+
+import nodes  # noqa: E402, I001
 
 torch.set_num_threads(1)
 asyncio.run(nodes.load_custom_node(PACK, module_parent="custom_nodes"))
