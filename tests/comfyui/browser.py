@@ -26,9 +26,9 @@ FIT = """() => {  // everything in view, with a small margin
     const left = Math.min(...nodes.map(n => n.pos[0])), top = Math.min(...nodes.map(n => n.pos[1] - 60))
     const right = Math.max(...nodes.map(n => n.pos[0] + n.size[0]))
     const bottom = Math.max(...nodes.map(n => n.pos[1] + n.size[1]))
-    const ratio = window.devicePixelRatio || 1, wide = view.width / ratio - 120, high = view.height / ratio - 120
+    const ratio = window.devicePixelRatio || 1, wide = view.width / ratio - 130, high = view.height / ratio - 190
     ds.scale = Math.min(wide / (right - left), high / (bottom - top))
-    ds.offset = [-left + 90 / ds.scale, -top + 80 / ds.scale]
+    ds.offset = [-left + 90 / ds.scale, -top + 140 / ds.scale]  // clear of the bars
     app.canvas.setDirty(true, true)
 }"""
 
