@@ -1,0 +1,103 @@
+"""The pictures of the template browser, made by running the workflows: `workflows/NAME.jpg`.
+
+    python benchmarks/thumbnails.py                                  all of them
+    python benchmarks/thumbnails.py --only text_to_video --set "Prompt.text=a city at night"
+    python benchmarks/thumbnails.py --only train_starter --from CLIP.mp4      from a file that was made before
+
+Each shows four frames of what the workflow saves: first, two from the middle, last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from drawing import PAPER, Sheet, to_image
+from PIL import Image
+from sora_dit.dit_core.errors import SoraDiTError
+from sora_dit.dit_core.media import read_video
+from sora_dit.headless import run_workflow
+
+FOLDER = Path(__file__).resolve().parents[1] / "workflows"
+SIDE, GAP, MOST = 480, 4, 55_000
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
+def thumbnail(path: Path) -> bytes:
+    """Four frames of a video (or a picture as it is) as a square JPEG of at most MOST bytes."""
+    sheet, cell = Sheet(SIDE, SIDE, PAPER), (SIDE - GAP) // 2
+    if path.suffix.lower() in PICTURES:
+        with Image.open(path) as picture:
+            picture = picture.convert("RGB")
+            picture.thumbnail((SIDE, SIDE))
+            sheet.image.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
+    else:
+        frames = torch.as_tensor(read_video(path).frames)
+        for place, index in enumerate(torch.linspace(0, len(frames) - 1, 4).round().long().tolist()):
+            frame = to_image(frames[index])
+            side = min(frame.size)
+            left, top = (frame.width - side) // 2, (frame.height - side) // 2
+            square = frame.crop((left, top, left + side, top + side)).resize((cell, cell), Image.Resampling.BICUBIC)
+            sheet.image.paste(square, (place % 2 * (cell + GAP), place // 2 * (cell + GAP)))
+    for quality in (90, 80, 70, 60, 45, 30):
+        data = io.BytesIO()
+        sheet.image.save(data, "JPEG", quality=quality, optimize=True)
+        if data.tell() <= MOST:
+            break
+    return data.getvalue()
+
+
+def in_order(names: list[str]) -> list[str]:
+    """Those first that need nothing from the output folder; the others use what these save there."""
+    return sorted(names, key=lambda name: ("[output]" in (FOLDER / f"{name}.json").read_text(encoding="utf-8"), name))
+
+
+def fitting(settings: list[str], name: str) -> dict[str, str]:
+    """The settings whose node this workflow has, so that one --set can be meant for one of several workflows."""
+    nodes = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"]
+    known = {node.get("title") for node in nodes} | {str(node["id"]) for node in nodes}
+    pairs = dict(one.split("=", 1) for one in settings)
+    return {key: value for key, value in pairs.items() if key.rsplit(".", 1)[0] in known}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the files asked for. Returns 0, or 1 with a sentence on standard error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="workflows (default: all)")
+    parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="as in sora-dit run")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="video or picture to show instead")
+    options = parser.parse_args(argv)
+    everything = in_order([path.stem for path in FOLDER.glob("*.json")])
+    names = options.only or everything
+    if options.source and len(names) != 1:
+        parser.error("--from shows one file, so name one workflow with --only")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in [options.only[0]] if options.source else everything:
+                if name not in names and not name.startswith("text_to_video"):
+                    continue
+                settings = fitting(options.set, name)
+                saved = options.source or _last(run_workflow(FOLDER / f"{name}.json", set=settings, output=folder))
+                if name in names:
+                    (FOLDER / f"{name}.jpg").write_bytes(thumbnail(saved))
+                    print(f"{name:24} {(FOLDER / f'{name}.jpg').stat().st_size / 1000:5.1f} kB")
+    except SoraDiTError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _last(result) -> Path:
+    shown = [path for path in result.outputs if path.suffix.lower() in (".mp4", ".webm", ".mkv", ".mov", *PICTURES)]
+    if not shown:
+        raise SoraDiTError("The workflow saves nothing that can be shown; give a file with --from.")
+    return shown[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
