@@ -173,7 +173,7 @@ def _split_prefix(folder: Path, prefix: str) -> tuple[str, str]:
         raise SoraDiTError(f'{named} is no name; expected a name such as "clip" or "sky/clip".')
     if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in clean):
         raise SoraDiTError("The file name prefix holds a line break or a control character; use plain letters.")
-    if Path(clean).is_absolute() or re.match(r"[A-Za-z]:|~[^/]*/", clean) or not _inside(folder / clean, folder):
+    if Path(clean).is_absolute() or re.match(r"[A-Za-z]:/|~[^/]*/", clean) or not _inside(folder / clean, folder):
         raise SoraDiTError(f'{named} leads out of the output folder; use a name such as "clip" or "sky/clip".')
     if forbidden := " ".join(letter for letter in _FORBIDDEN if letter in clean):
         raise SoraDiTError(f"{named} holds {forbidden} which not every system takes in a file name; use letters and -.")

@@ -39,7 +39,7 @@ class SoraDiTAssembleVideo(io.ComfyNode):
                     "left out.",
                 ),
             ],
-            outputs=[io.Video.Output("video", tooltip="The video. Connect it to a save node.")],
+            outputs=[io.Video.Output("video", display_name="video", tooltip="The video. Connect it to a save node.")],
         )
 
     @classmethod

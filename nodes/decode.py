@@ -34,7 +34,11 @@ class SoraDiTDecode(io.ComfyNode):
                     "Fewer need less memory, more are a little faster; the pictures are the same.",
                 ),
             ],
-            outputs=[io.Image.Output("images", tooltip="The frames. Several clips follow one after the other.")],
+            outputs=[
+                io.Image.Output(
+                    "images", display_name="images", tooltip="The frames. Several clips follow one after the other."
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -54,7 +54,13 @@ class SoraDiTDenoise(io.ComfyNode):
                     "step, needs many steps.",
                 ),
             ],
-            outputs=[io.Latent.Output("latent", tooltip="The finished clip as a latent. Connect it to a decode node.")],
+            outputs=[
+                io.Latent.Output(
+                    "latent",
+                    display_name="latent",
+                    tooltip="The finished clip as a latent. Connect it to a decode node.",
+                )
+            ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 

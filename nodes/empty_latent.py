@@ -28,7 +28,7 @@ class SoraDiTEmptyLatent(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "width",
-                    default=128,
+                    default=64,
                     min=space,
                     max=largest,
                     step=space,
@@ -38,7 +38,7 @@ class SoraDiTEmptyLatent(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "height",
-                    default=128,
+                    default=64,
                     min=space,
                     max=largest,
                     step=space,
@@ -56,6 +56,7 @@ class SoraDiTEmptyLatent(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "batch_size",
+                    display_name="clips",
                     default=1,
                     min=1,
                     max=_checks.LARGEST_BATCH,
@@ -63,7 +64,11 @@ class SoraDiTEmptyLatent(io.ComfyNode):
                     "grow with it; all clips come out one after the other in one sequence.",
                 ),
             ],
-            outputs=[io.Latent.Output("latent", tooltip="The empty latent. Connect it to a denoise node.")],
+            outputs=[
+                io.Latent.Output(
+                    "latent", display_name="latent", tooltip="The empty latent. Connect it to a denoise node."
+                )
+            ],
         )
 
     @classmethod

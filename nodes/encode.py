@@ -30,7 +30,7 @@ class SoraDiTEncode(io.ComfyNode):
                     "frames and the edges of the picture. pad: repeat the last frame and the edges.",
                 ),
             ],
-            outputs=[io.Latent.Output("latent", tooltip="The clip as the model sees it.")],
+            outputs=[io.Latent.Output("latent", display_name="latent", tooltip="The clip as the model sees it.")],
             hidden=[io.Hidden.unique_id],
         )
 

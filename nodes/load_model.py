@@ -52,6 +52,7 @@ class SoraDiTLoadModel(io.ComfyNode):
                 host.given(
                     io.Combo.Input,
                     "text_encoder",
+                    display_name="text encoder",
                     options=[FROM_MODEL_FILE, *host.model_files("text_encoder")],
                     default=FROM_MODEL_FILE,
                     optional=True,
@@ -72,9 +73,17 @@ class SoraDiTLoadModel(io.ComfyNode):
                 ),
             ],
             outputs=[
-                host.SoraDit.Output("model", tooltip="The video model, for conditioning, latent and denoise nodes."),
-                io.Clip.Output("clip", tooltip="The text encoder. Connect it to a text encode node."),
-                io.Vae.Output("vae", tooltip="The video autoencoder. Connect it to a decode or encode node."),
+                host.SoraDit.Output(
+                    "model",
+                    display_name="model",
+                    tooltip="The video model, for conditioning, latent and denoise nodes.",
+                ),
+                io.Clip.Output(
+                    "clip", display_name="clip", tooltip="The text encoder. Connect it to a text encode node."
+                ),
+                io.Vae.Output(
+                    "vae", display_name="vae", tooltip="The video autoencoder. Connect it to a decode or encode node."
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )

@@ -66,10 +66,12 @@ class SoraDiTLoadVideo(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("images", tooltip="The frames."),
-                io.Audio.Output("audio", tooltip="The sound of these frames; nothing if the file has none."),
-                io.Float.Output("fps", tooltip="Frames per second of these frames."),
-                io.Int.Output("frames", tooltip="How many frames were read."),
+                io.Image.Output("images", display_name="images", tooltip="The frames."),
+                io.Audio.Output(
+                    "audio", display_name="audio", tooltip="The sound of these frames; nothing if the file has none."
+                ),
+                io.Float.Output("fps", display_name="fps", tooltip="Frames per second of these frames."),
+                io.Int.Output("frames", display_name="frames", tooltip="How many frames were read."),
             ],
             hidden=[io.Hidden.unique_id],
         )

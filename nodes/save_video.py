@@ -23,6 +23,7 @@ class SoraDiTSaveVideo(io.ComfyNode):
                 io.Video.Input("video", tooltip="The video to save."),
                 io.String.Input(
                     "filename_prefix",
+                    display_name="file name",
                     default="sora_dit",
                     tooltip="How the file name begins; a number is added. sky/clip saves into the folder sky. "
                     "%width%, %height%, %year%, %month%, %day%, %hour%, %minute% and %second% are filled in.",

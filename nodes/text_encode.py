@@ -28,10 +28,14 @@ class SoraDiTTextEncode(io.ComfyNode):
                     placeholder="what should be seen",
                     tooltip="The prompt. The starter knows skies: time of day, clouds and how they drift, sun and "
                     "moon, balloons, birds, planes and rain over sea, hills or city, up to about 190 letters. Empty "
-                    "means: anything. {red|blue} picks one of the words by chance each time.",
+                    "means: anything. Words in braces with bars between them: one is picked by chance each time.",
                 ),
             ],
-            outputs=[io.Conditioning.Output("conditioning", tooltip="The prompt as the model reads it.")],
+            outputs=[
+                io.Conditioning.Output(
+                    "conditioning", display_name="conditioning", tooltip="The prompt as the model reads it."
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -71,8 +71,14 @@ class SoraDiTTimestepConditioning(io.ComfyNode):
                 ),
             ],
             outputs=[
-                host.SoraConditioning.Output("conditioning", tooltip="The plan. Connect it to a denoise node."),
-                io.Sigmas.Output("sigmas", tooltip="The noise levels, one more than there are steps, down to 0."),
+                host.SoraConditioning.Output(
+                    "conditioning", display_name="conditioning", tooltip="The plan. Connect it to a denoise node."
+                ),
+                io.Sigmas.Output(
+                    "sigmas",
+                    display_name="sigmas",
+                    tooltip="The noise levels, one more than there are steps, down to 0.",
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )

@@ -21,7 +21,11 @@ class SoraDiTToComfyModel(io.ComfyNode):
             search_aliases=["bridge", "ksampler", "model", "native"],
             inputs=[host.SoraDit.Input("model", tooltip="The model from Load Model.")],
             outputs=[
-                io.Model.Output("model", tooltip="The same model for core nodes. It is not copied: no memory is used.")
+                io.Model.Output(
+                    "model",
+                    display_name="model",
+                    tooltip="The same model for core nodes. It is not copied: no memory is used.",
+                )
             ],
         )
 

@@ -122,7 +122,7 @@ def _nothing(path: Path, count: int, start: int) -> str:
     if count == 0:
         return f"{path} cannot be read as a video: no picture in it can be decoded; it may be damaged."
     frames = "1 frame" if count == 1 else f"{count} frames"
-    return f"{path} has {frames}; start is {start}, so none is left. Expected a start below {count}; the first is 0."
+    return f"{path} has {frames}; the first frame wanted is {start}, so none is left. Expected a first frame below {count}; counting starts at 0."
 
 
 class _Counted:

@@ -21,7 +21,7 @@ class AutoencoderTraining:
     """Loss weights and optimiser; all losses are means over elements, pixels in -1..1."""
 
     optimiser: str = "muon"
-    lr: float = 2e-3
+    lr: float = 4e-4  # more diverges
     sizes: tuple[int, ...] = (64, 64, 64, 96)  # height and width of the clips, step by step in turn
     weight_decay: float = 0.01
     squared: float = 30.0  # weight of the squared error, beside the absolute error at weight 1

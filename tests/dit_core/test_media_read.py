@@ -225,7 +225,7 @@ def test_a_video_cut_in_the_middle_is_read_as_far_as_it_goes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"start": 17}, ["has 17 frames", "start is 17", "below 17"]),
+        ({"start": 17}, ["has 17 frames", "wanted is 17", "below 17"]),
         ({"start": -1}, ["start is -1", "at least 0"]),
         ({"every": 0}, ["every is 0", "at least 1"]),
         ({"max_frames": 2.5}, ["max_frames is 2.5", "whole number"]),
