@@ -201,6 +201,22 @@ def check_vae():
             "encode": far(encoded, samples)}  # fmt: skip
 
 
+def check_core_vae_in_our_nodes():
+    from comfy.sd import VAE
+    from comfy.taesd.taesd import TAESD
+
+    torch.manual_seed(0)
+    weights = {name: torch.randn(value.shape) * 0.05 for name, value in TAESD().state_dict().items()}
+    picture_vae = VAE(sd=weights)  # 4 channels, one picture at a time
+    images = torch.rand(5, 32, 48, 3)
+    latent = run("SoraDiTEncode", vae=picture_vae, images=images, fit="error")[0]["samples"]
+    frames = run("SoraDiTDecode", vae=picture_vae, latent={"samples": latent}, chunk_frames=0)[0]
+    flat = latent.transpose(1, 2).flatten(0, 1)
+    empty = run("SoraDiTEmptyLatent", model=picture_vae, width=48, height=32, frames=5, batch_size=1)[0]["samples"]
+    return {"latent": list(latent.shape), "frames": list(frames.shape), "empty": list(empty.shape),
+            "far": far(frames, picture_vae.decode(flat))}  # fmt: skip
+
+
 def check_wires():
     model, clip, vae, native, positive, negative, latent = load()
     both = run("ConditioningCombine", conditioning_1=positive, conditioning_2=negative)[0]

@@ -113,6 +113,11 @@ def test_vae(of):
     assert max(of["decode"], of["tiled"], of["encode"]) < 1e-5
 
 
+def test_core_vae_in_our_nodes(of):
+    assert of["latent"] == of["empty"] == [1, 4, 5, 4, 6]
+    assert of["frames"] == [5, 32, 48, 3] and of["far"] < 1e-5
+
+
 def test_wires(of):
     assert of["combined"] <= 1e-4 and of["zeroed"] <= 1e-4 and of["batch"][0] == 2
 
