@@ -30,7 +30,7 @@ def test_only_host_knows_comfyui(path):
 
 
 def test_only_host_opens_the_door_to_comfyui():
-    importers = [path.name for path in (PACK / "nodes").glob("*.py") if "in_comfyui import" in path.read_text()]
+    importers = [path.name for path in (PACK / "nodes").glob("*.py") if "from .in_comfyui" in path.read_text()]
     assert importers == ["host.py"]
 
 
