@@ -28,6 +28,7 @@ class AutoencoderConfig:
     temporal_downsample: tuple[bool, ...] = (True, True)  # halve the frames at each transition?
     spatial_downsample: tuple[bool, ...] = (True, True)  # halve height and width at each transition?
     linear: str = "none"  # see linear.py; both: beside the convolutions | encoder: encodes alone | alone: no others
+    lookahead: int = 0  # later latent frames that decoding looks at: 0, or 1 for a linear codec that stands alone
     latent_mean: tuple[float, ...] | None = None  # per latent channel, measured after training
     latent_std: tuple[float, ...] | None = None
     # latent channels (and a constant) to red, green, blue, for previews; see colours.py
@@ -39,6 +40,8 @@ class AutoencoderConfig:
             _require(_is_int(getattr(self, name), 1), self, name, "a whole number of at least 1")
         _require(_is_number(self.kl) and self.kl >= 0, self, "kl", "a number of at least 0")
         _require(self.linear in ("none", "both", "encoder", "alone"), self, "linear", "none, both, encoder or alone")
+        _require(_is_int(self.lookahead, 0) and self.lookahead <= 1, self, "lookahead", "0 or 1")
+        _require(self.lookahead == 0 or self.linear == "alone", self, "lookahead", '0 unless linear is "alone"')
         self._check_per_resolution()
         for name in ("temporal_downsample", "spatial_downsample"):
             value, count = getattr(self, name), self.resolutions - 1

@@ -18,21 +18,26 @@ from .latent import Posterior
 from .layers import CausalConv3d
 from .stream import Stream
 
-NEIGHBOURS = (2, 3, 3)  # latents that a decoded box depends on: this frame and the one before, 3 rows, 3 columns
+PAST, SIDES = 1, 3  # a decoded box depends on this latent frame and the one before, on 3 rows and 3 columns
 
 
 class LinearCodec(nn.Module):
     """Boxes of `time` frames x `space` x `space` pixels to `latent_channels` numbers and back.
 
     The clip's first latent frame stands for one video frame, taken as `time` equal ones.
+
+    lookahead: how many later latent frames a decoded box depends on, 0 or 1. Boxes then join in time from both sides;
+    decoding chunk by chunk gives each frame one latent frame later. Encoding stays causal.
     """
 
-    def __init__(self, channels: int, latent_channels: int, time: int, space: int, alone: bool = False) -> None:
+    def __init__(
+        self, channels: int, latent_channels: int, time: int, space: int, alone: bool = False, lookahead: int = 0
+    ) -> None:
         super().__init__()
-        self.time, self.space = time, space
+        self.time, self.space, self.lookahead = time, space, lookahead
         size = channels * time * space**2
         self.down = nn.Linear(size, latent_channels)
-        self.up = CausalConv3d(latent_channels, size, NEIGHBOURS)
+        self.up = CausalConv3d(latent_channels, size, (PAST + 1 + lookahead, SIDES, SIDES))
         # of the posterior, the same everywhere; beside convolutions those say it
         self.logvar = nn.Parameter(torch.full((latent_channels,), -8.0)) if alone else None
 
@@ -57,11 +62,21 @@ class LinearCodec(nn.Module):
         mean = self.encode(video, stream)
         return Posterior(mean, self.logvar[:, None, None, None].expand_as(mean))
 
-    def decode(self, latent: Tensor, stream: Stream | None = None) -> Tensor:
-        """`[B, latent_channels, T, h, w]` -> `[B, C, F, H, W]`."""
-        starts = stream is None or stream.past(self.up) is None
+    def decode(self, latent: Tensor, stream: Stream | None = None, ends: bool = True) -> Tensor:
+        """`[B, latent_channels, T, h, w]` -> `[B, C, F, H, W]`.
+
+        In a stream, with lookahead, F may be less than the chunk's frames (0 at first); `ends` says that this chunk is
+        the clip's last one, and what was held back comes too.
+        """
+        starts = stream is None or stream.past(self) is None
+        late = 0 if stream is not None and stream.past(self.up) is not None else self.lookahead
+        if self.lookahead and ends:  # after the clip's last frame that frame is repeated
+            latent = torch.cat([latent, latent[:, :, -1:].expand(-1, -1, self.lookahead, -1, -1)], 2)
         s, t = self.space, self.time
-        x = self.up(latent, stream).unflatten(1, (-1, t, s, s))  # [B, C, t, s, s, T, h, w]
+        x = self.up(latent, stream)[:, :, late:]
+        if stream is not None and x.shape[2]:
+            stream.remember(self, x[:, :, :0])
+        x = x.unflatten(1, (-1, t, s, s))  # [B, C, t, s, s, T, h, w]
         x = x.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
         return x[:, :, t - 1 :] if starts else x
 
@@ -101,7 +116,7 @@ class LinearCodec(nn.Module):
     def _fit_up(self, clips: Iterable[Tensor], ridge: float = 1e-5) -> None:
         squares, products = 0.0, 0.0
         for clip in clips:
-            x = self._neighbourhoods(self.encode(clip)).float()  # [N, latent_channels * 18 + 1]
+            x = self._neighbourhoods(self.encode(clip)).float()  # [N, latent_channels * depth * 9 + 1]
             y = self.boxes(clip).flatten(0, 3).float()
             squares, products = squares + (x.T @ x).double(), products + (x.T @ y).double()
         squares += ridge * squares.diagonal().mean() * torch.eye(len(squares), device=squares.device)
@@ -109,12 +124,13 @@ class LinearCodec(nn.Module):
         self.up.weight.copy_(solution[:, :-1].reshape(self.up.weight.shape))
         self.up.bias.copy_(solution[:, -1])
 
-    @staticmethod
-    def _neighbourhoods(latent: Tensor) -> Tensor:
-        """What `up` sees at each place, and a 1 for its bias: `[B, C, T, h, w]` -> `[B * T * h * w, C * 18 + 1]`."""
-        depth, rows, columns = NEIGHBOURS
-        x = torch.cat([latent[:, :, :1].expand(-1, -1, depth - 1, -1, -1), latent], 2)
-        x = F.pad(x, (columns // 2, columns // 2, rows // 2, rows // 2))
-        x = x.unfold(2, depth, 1).unfold(3, rows, 1).unfold(4, columns, 1)  # [B, C, T, h, w, 2, 3, 3]
+    def _neighbourhoods(self, latent: Tensor) -> Tensor:
+        """What `up` sees at each place, and a 1 for its bias: `[B, C, T, h, w]` -> `[N, C * depth * 9 + 1]`."""
+        first, last = latent[:, :, :1], latent[:, :, -1:]
+        later = last.expand(-1, -1, self.lookahead, -1, -1)
+        x = torch.cat([first.expand(-1, -1, PAST, -1, -1), latent, later], 2)
+        x = F.pad(x, (SIDES // 2,) * 4)
+        depth = self.up.kernel_size[0]
+        x = x.unfold(2, depth, 1).unfold(3, SIDES, 1).unfold(4, SIDES, 1)  # [B, C, T, h, w, depth, 3, 3]
         x = x.movedim(1, 4).flatten(4).flatten(0, 3)
         return torch.cat([x, x.new_ones(len(x), 1)], 1)

@@ -88,7 +88,8 @@ class CausalVideoAutoencoder(nn.Module):
         self.decoder = Decoder(self.config) if self.config.linear != "alone" else None
         c = self.config
         sizes = (c.in_channels, c.latent_channels, c.temporal_factor, c.spatial_factor)
-        self.linear = LinearCodec(*sizes, alone=self.encoder is None) if c.linear != "none" else None
+        alone, ahead = self.encoder is None, c.lookahead
+        self.linear = LinearCodec(*sizes, alone=alone, lookahead=ahead) if c.linear != "none" else None
 
     @property
     def statistics(self) -> LatentStatistics | None:
@@ -170,12 +171,15 @@ class CausalVideoAutoencoder(nn.Module):
         return self._decode_pieces(pieces)
 
     def _decode_pieces(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-        stream, earlier = Stream(), None
+        stream, waiting = Stream(), None  # one piece waits until it is known whether it is the last
         for piece in pieces:
             self._check_latent(piece)
-            _check_same_clip(piece, earlier)
-            earlier = piece
-            yield self._decode(piece, stream)
+            _check_same_clip(piece, waiting)
+            if waiting is not None and (video := self._decode(waiting, stream, ends=False)).shape[2]:
+                yield video
+            waiting = piece
+        if waiting is not None:
+            yield self._decode(waiting, stream)
 
     def _posterior(self, video: Tensor, stream: Stream | None = None) -> Posterior:
         if self.encoder is None:
@@ -183,9 +187,9 @@ class CausalVideoAutoencoder(nn.Module):
         mean, logvar = self.encoder(video, stream, self.linear).chunk(2, 1)
         return Posterior(mean, logvar.clamp(-30.0, 20.0))
 
-    def _decode(self, latent: Tensor, stream: Stream | None = None) -> Tensor:
+    def _decode(self, latent: Tensor, stream: Stream | None = None, ends: bool = True) -> Tensor:
         if self.decoder is None:
-            return self.linear.decode(latent, stream)
+            return self.linear.decode(latent, stream, ends)
         return self.decoder(latent, stream, self.linear)
 
     def _check_video(self, video: Tensor) -> None:

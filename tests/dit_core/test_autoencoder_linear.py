@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.autoencoder.linear import LinearCodec
+from sora_dit.dit_core.errors import ConfigError
 
 LINEAR = AutoencoderConfig(
     latent_channels=4,
@@ -129,3 +133,59 @@ def test_the_posterior_of_a_linear_encoder_is_as_wide_as_what_it_leaves_out():
     values = torch.linalg.eigvalsh(torch.cov(linear.boxes(video).flatten(0, 3).T, correction=0)).flip(0)
     want = values[4:].mean() / values[:4]
     torch.testing.assert_close(linear.logvar.exp(), want.clamp(1e-6, 1), rtol=1e-2, atol=1e-5)
+
+
+AHEAD = AutoencoderConfig(
+    latent_channels=4, encoder_channels=(4, 6, 8), decoder_channels=(6, 4, 8), linear="alone", lookahead=1
+)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frames", [1, 5, 9, 17])
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_with_lookahead_chunks_still_equal_the_whole_clip(frames, chunk):
+    torch.manual_seed(0)
+    model, video = CausalVideoAutoencoder(AHEAD), clip(frames)
+    latent = model.encode(video).mean
+    whole = model.decode(latent)
+    assert whole.shape == video.shape
+    pieces = list(model.decode_chunks(latent, chunk))
+    assert all(piece.shape[2] > 0 for piece in pieces)
+    torch.testing.assert_close(torch.cat(pieces, 2), whole, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_lookahead_sees_one_latent_further_and_encoding_stays_causal():
+    torch.manual_seed(0)
+    model, latent = CausalVideoAutoencoder(AHEAD), torch.randn(1, 4, 4, 2, 3)
+    changed = latent.clone()
+    changed[:, :, 3] += 1
+    differs = (model.decode(latent) - model.decode(changed)).abs().amax(dim=(0, 1, 3, 4)) > 1e-6
+    assert differs.tolist() == [False] * 5 + [True] * 8  # latents 2 and 3, not 0 and 1
+    video, other = clip(13), clip(13)
+    other[:, :, 9:] += 0.5
+    same = (model.encode(video).mean == model.encode(other).mean).all(dim=1).flatten(2).all(-1)
+    assert same.tolist() == [[True, True, True, False]]
+
+
+def test_lookahead_joins_boxes_in_time_better():
+    # a brightness ramp at a speed of its own in each clip: from both sides the jump at a border is predicted better
+    torch.manual_seed(0)
+    starts, slopes = torch.rand(64, 2), torch.randn(64, 2) * 0.05
+    time = torch.arange(13.0)
+    level = starts[:, :1] + slopes[:, :1] * time + slopes[:, 1:] * torch.sin(time / 2)
+    video = (level[:, None, :, None, None] + 0.02 * torch.randn(64, 1, 13, 1, 1)).expand(-1, 3, -1, 8, 8)
+    error = []
+    for ahead in (0, 1):
+        linear = LinearCodec(3, 1, 4, 8, alone=True, lookahead=ahead)
+        linear.fit(lambda: [video])
+        with torch.no_grad():
+            got = linear.decode(linear.encode(video))
+        borders = (got - video).diff(dim=2)[:, :, 0::4]
+        error.append(borders.square().mean().item())
+    assert error[1] < 0.8 * error[0]
+
+
+def test_lookahead_needs_a_codec_that_stands_alone():
+    with pytest.raises(ConfigError, match="lookahead = 1; allowed is 0 unless linear"):
+        dataclasses.replace(AHEAD, linear="both")
