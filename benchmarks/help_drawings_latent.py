@@ -38,6 +38,37 @@ def load_model(studio: Studio) -> Sheet:
     return sheet
 
 
+def load_lora(studio: Studio) -> Sheet:
+    """A layer's weights, the two thin matrices of a LoRA, and what becomes of them."""
+    sheet, side, rank, scale = Sheet(WIDE, 272), 80, 4, 2
+    whole = studio.bundle.transformer.blocks[0].attention.out.weight.detach()
+    weight = whole[:side, :side] / whole[:side, :side].std()
+    generator = torch.Generator().manual_seed(4)
+    up, down = (torch.randn(shape, generator=generator) for shape in ((side, rank), (rank, side)))
+    change, top, edge = up @ down / rank**0.5, 50, side * scale
+    pieces = ((20, weight, "weights of a layer"), (540, weight + change, "the layer with the LoRA"))
+    for left, values, name in pieces:
+        sheet.frame((left, top), _signed(values), scale)
+        sheet.text((left + edge / 2, top + edge + 10), name, 14, INK, "ma")
+    sheet.text((228, top + edge / 2), "+ strength x", 15, INK, "mm")
+    sheet.frame((276, top), _signed(up.repeat_interleave(2, 1)), scale)
+    sheet.text((306, top + edge / 2), "x", 15, INK, "mm")
+    sheet.frame((322, top + edge // 2 - 2 * rank), _signed(down.repeat_interleave(2, 0)), scale)
+    sheet.text((508, top + edge / 2), "=", 18, INK, "mm")
+    words = f"the LoRA's file: 2 x {rank} x {side} numbers"
+    sheet.text((375, top + edge + 10), words, 14, COLOURS[1], "ma")
+    sheet.text((375, top + edge + 30), f"(the layer: {side} x {side})", 13, SOFT, "ma")
+    sheet.text((20, 14), "blue: below zero   orange: above zero", 13, SOFT)
+    return sheet
+
+
+def _signed(values: torch.Tensor) -> torch.Tensor:
+    """A matrix as colours [rows, columns, 3]: blue below zero, orange above."""
+    ends = torch.tensor([COLOURS[0], COLOURS[1]]) / 255
+    share = (values / 2.5).clamp(-1, 1).unsqueeze(-1)
+    return torch.where(share < 0, 1 + share * (1 - ends[0]), 1 - share * (1 - ends[1]))
+
+
 def text_encode(studio: Studio) -> Sheet:
     """Every letter of two prompts with the colour of its embedding, and what the mask hides."""
     encoder, columns, size = studio.bundle.text_encoder, 48, 15
@@ -168,6 +199,7 @@ def to_comfy_model(studio: Studio) -> Sheet:
 
 DRAWINGS = {
     "LoadModel": load_model,
+    "LoadLora": load_lora,
     "TextEncode": text_encode,
     "TimestepConditioning": timestep_conditioning,
     "EmptyLatent": empty_latent,

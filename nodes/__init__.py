@@ -13,6 +13,7 @@ from typing import Any
 
 STATIONS = (
     "load_model",
+    "load_lora",
     "text_encode",
     "timestep_conditioning",
     "empty_latent",

@@ -24,6 +24,7 @@ KINDS = {
     "model": (OWN_KIND, "diffusion_models"),
     "text_encoder": (OWN_KIND, "text_encoders"),
     "vae": (OWN_KIND, "vae"),
+    "lora": ("loras",),
 }
 _VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif", ".m4v", ".webp")
 _LONGEST_NAME = 180  # bytes; leaves room for the counter and for a temporary name beside it
@@ -35,7 +36,12 @@ _FORBIDDEN = '<>:"|?*'  # not on Windows, hence not on many network drives and m
 
 
 def roots_in(folders: Iterable[str | Path], kinds: Sequence[str]) -> list[Path]:
-    """Search roots in `folders`: each one's sub-folders named as in ComfyUI, then the folder itself."""
+    """Search roots in `folders`: each one's sub-folders named as in ComfyUI, then the folder itself.
+
+    Kinds that are not beside our own (LoRAs) are looked for in their sub-folders only, whether those are there or not.
+    """
+    if OWN_KIND not in kinds:
+        return [Path(folder) / kind for folder in folders for kind in kinds]
     roots = []
     for folder in map(Path, folders):
         roots += [folder / kind for kind in kinds if (folder / kind).is_dir()]
@@ -54,8 +60,8 @@ def list_models(roots: Iterable[Path]) -> list[str]:
     return sorted(names)
 
 
-def find_model(name: str, roots: Sequence[Path], allow_absolute: bool = False) -> Path:
-    """The weight file `name` below one of `roots`, the first that has it.
+def find_model(name: str, roots: Sequence[Path], allow_absolute: bool = False, what: str = "model") -> Path:
+    """The weight file `name` below one of `roots`, the first that has it. what: such files are called in sentences.
 
     Raises:
         SoraDiTError: pickle file, no such file, or a name that leads out of the model folders.
@@ -71,9 +77,10 @@ def find_model(name: str, roots: Sequence[Path], allow_absolute: bool = False) -
     looked = ", ".join(dict.fromkeys(str(root) for root in roots))
     if name and not absolute and not any(_inside(root / name, root) for root in roots):
         raise SoraDiTError(f"{_quoted(name)} leads out of the model folders. Looked in: {looked}.")
-    close = difflib.get_close_matches(name, [*list_models(roots), STARTER], n=1, cutoff=0.5)
+    known = [*list_models(roots), *([STARTER] if what == "model" else [])]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f' Did you mean "{close[0]}"?' if close and close[0] != name else ""
-    raise SoraDiTError(f"There is no model file {_quoted(name)}.{hint} Looked in: {looked}.")
+    raise SoraDiTError(f"There is no {what} file {_quoted(name)}.{hint} Looked in: {looked}.")
 
 
 def file_identity(path: Path) -> tuple[str, int, int]:

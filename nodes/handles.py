@@ -25,6 +25,9 @@ class Resident:
     def load(self, memory: int = 0) -> None:
         """Make sure that the weights are on the device, with `memory` bytes left free for working."""
 
+    def rest(self) -> None:
+        """Make sure that the weights lie where they wait, as this handle knows them: without what core nodes add."""
+
 
 RESIDENT = Resident()
 
@@ -36,7 +39,8 @@ class SoraDit:
     module: `VideoDiT`; name: of its file, for people; sha256: of its content; device, dtype: where and in which type it
     computes; spatial_factor, temporal_factor: pixels and frames per latent cell; empty_prompt: CONDITIONING of the
     empty prompt, what guidance compares with when no negative prompt is given (None if the file has no text encoder);
-    weights: what brings them to the device; latent_rgb: colours of the latent for previews, None if nobody knows.
+    weights: what brings them to the device; latent_rgb: colours of the latent for previews, None if nobody knows;
+    base_sha256: of the model file before LoRAs were merged into it, "" if none were.
     """
 
     module: Any
@@ -49,6 +53,7 @@ class SoraDit:
     empty_prompt: list | None = field(default=None, repr=False)
     weights: Any = field(default=RESIDENT, repr=False)
     latent_rgb: tuple | None = field(default=None, repr=False)
+    base_sha256: str = ""
 
     @property
     def config(self) -> Any:

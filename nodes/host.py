@@ -70,6 +70,17 @@ def model_path(name: str, kind: str = "model") -> Path:
     return _files.find_model(name, _model_roots(kind), allow_absolute=not in_comfyui)
 
 
+def lora_files() -> list[str]:
+    """LoRA files that can be chosen, `.safetensors` only; none come with the pack."""
+    return list(dict.fromkeys(_surroundings().model_names(_files.KINDS["lora"])))
+
+
+def lora_path(name: str) -> Path:
+    """The LoRA file called `name`; errors as `model_path`."""
+    roots = _surroundings().model_roots(_files.KINDS["lora"])
+    return _files.find_model(str(name), roots, allow_absolute=not in_comfyui, what="LoRA")
+
+
 def _model_roots(kind: str) -> list[Path]:
     """Folders searched for weights, the user's first, the pack's own last."""
     return [*_surroundings().model_roots(_files.KINDS[kind]), _files.STARTER_FOLDER]

@@ -47,17 +47,16 @@ def save_bundle(
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path} cannot be written: a checkpoint's name ends in .safetensors.")
     tensors = _named_tensors(path, components)
-    types = _storage_types(path, tensors, dtype, list(keep_float32))
+    types = storage_types(path, tensors, dtype, list(keep_float32))
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "components": _json(path, "components", {name: config for name, (config, _) in components.items()}),
         "provenance": _json(path, "provenance", provenance),
-        "content_sha256": _EMPTY_HASH,
     }
     try:
         with whole_file(path) as temporary:
-            _write(temporary, tensors, types, metadata)
+            write_tensors(temporary, tensors, types, metadata)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {reason(error)}.") from error
     return read_header(path)
@@ -86,7 +85,10 @@ def _named_tensors(path: Path, components: Mapping[str, tuple[dict[str, Any], Ma
     return tensors
 
 
-def _storage_types(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype, keep: list[str]):
+def storage_types(
+    path: Path, tensors: dict[str, Tensor], dtype: torch.dtype, keep: list[str]
+) -> dict[str, torch.dtype]:
+    """Name -> type to store it in; see `save_bundle`, whose errors it raises."""
     for pattern in keep:
         if not fnmatch.filter(tensors, pattern):
             raise CheckpointError(f"{path} cannot be written: keep_float32 has {pattern!r}; no tensor is called so.")
@@ -110,8 +112,15 @@ def _json(path: Path, what: str, value: Any) -> str:
         raise CheckpointError(f"{path} cannot be written: its {what} are not JSON values ({error}).") from error
 
 
-def _write(path: Path, tensors: dict[str, Tensor], types: dict[str, torch.dtype], metadata: dict[str, str]) -> None:
-    infos, position = {}, 0
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], types: dict[str, torch.dtype], metadata: dict[str, str]
+) -> None:
+    """Write a safetensors file, flushed to disk, with the checksum of its content as `content_sha256` in its metadata.
+
+    Raises:
+        OSError: the file is there already, or cannot be written.
+    """
+    metadata, infos, position = {**metadata, "content_sha256": _EMPTY_HASH}, {}, 0
     for name, dtype in types.items():
         infos[name] = TensorInfo(FILE_TYPES[dtype], tuple(tensors[name].shape), 0, 0)
     order = canonical_order(infos)

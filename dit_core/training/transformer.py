@@ -13,7 +13,7 @@ from ..generate import model_objective
 from ..text import TextEncoder
 from ..transformer import VideoDiT
 from .known_frames import draw_known_frames
-from .loop import LoopSettings, run_loop
+from .loop import LoopSettings, StepFunction, run_loop
 from .optim import MovingAverage, make_optimisers
 from .sky_data import LatentCache
 from .state import TrainingState
@@ -77,7 +77,6 @@ def train_transformer(
     provenance: dict | None = None,
 ) -> tuple[dict, bool]:
     """Train or go on; leaves the averaged weights in `model` and `text`. Returns position and whether done."""
-    objective = model_objective(model.config)
     modules = {"transformer": model, "text_encoder": text.module}
     text.module.requires_grad_(training.train_text)
     optimisers = make_optimisers(modules, training.optimiser, training.lr, training.weight_decay)
@@ -94,16 +93,42 @@ def train_transformer(
     state.load()
     text.module.train(training.train_text)
     model.train()
+    compile_blocks(model, device)
+    done = run_loop(state, denoising_step(model, text, cache, loop.batch, training, device), loop, report)
+    for average in averages.values():
+        average.swap()
+    text.module.eval()
+    model.eval()
+    return state.position, done
+
+
+def compile_blocks(model: VideoDiT, device: torch.device) -> None:
+    """Compile where that pays: on an NVIDIA card."""
     if device.type == "cuda":
         for block in model.blocks:
             block.compile()
+
+
+def denoising_step(
+    model: VideoDiT,
+    text: TextEncoder,
+    cache: LatentCache,
+    batch: int,
+    training: TransformerTraining,
+    device: torch.device,
+) -> StepFunction:
+    """The step of `run_loop`: noise a random batch of the cache, predict, compare.
+
+    All random numbers come from one generator seeded by `training.seed` and the step.
+    """
+    objective = model_objective(model.config)
     end = text.tokenize([""])[0][0]
 
     def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
-        clean, tokens = _draw_batch(cache, loop.batch, generator, training.caption_dropout, end)
-        level = draw_levels(loop.batch, training, generator)
-        known = draw_known_frames(loop.batch, clean.shape[2], training.known, generator)
+        clean, tokens = _draw_batch(cache, batch, generator, training.caption_dropout, end)
+        level = draw_levels(batch, training, generator)
+        known = draw_known_frames(batch, clean.shape[2], training.known, generator)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         sigma = objective.sigma(level * objective.timestep_max)[:, None] * ~known  # [B, T], 0 = known
         x = objective.network_input(objective.add_noise(clean, noise, sigma), sigma)
@@ -114,12 +139,7 @@ def train_transformer(
         loss = denoising_loss(prediction - target, known)
         return loss.mean(), by_level(loss, level)
 
-    done = run_loop(state, step_function, loop, report)
-    for average in averages.values():
-        average.swap()
-    text.module.eval()
-    model.eval()
-    return state.position, done
+    return step_function
 
 
 def _draw_batch(

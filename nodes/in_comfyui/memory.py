@@ -32,6 +32,10 @@ class Managed:
         # What core's samplers can run, it can also load in part. Other modules compute where their weights lie.
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory, force_full_load=not self.native)
 
+    def rest(self) -> None:
+        """Take the weights back to where they wait, without the LoRAs of core nodes that may be merged into them."""
+        self.patcher.detach()
+
 
 class Holder(nn.Module):
     """A module inside another: ComfyUI writes attributes such as `device` that the inner one may not allow."""

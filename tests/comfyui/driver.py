@@ -159,6 +159,38 @@ def check_loras():
     }  # fmt: skip
 
 
+def check_own_lora_equals_cores():
+    model, _, _, native, positive, negative, latent = load()
+    folder = os.path.join(BASE, "models", "loras")
+    os.makedirs(folder, exist_ok=True)
+    torch.manual_seed(2)
+    tensors = {}
+    for layer in ("blocks.0.attention.qkv", "blocks.1.text_attention.kv", "modulation", "final.projection"):
+        out, width = model.module.get_submodule(layer).weight.shape
+        tensors[f"diffusion_model.{layer}.lora_A.weight"] = torch.randn(2, width) * 0.3
+        tensors[f"diffusion_model.{layer}.lora_B.weight"] = torch.randn(out, 2) * 0.3
+        tensors[f"diffusion_model.{layer}.alpha"] = torch.tensor(1.0)
+    save_file(tensors, os.path.join(folder, "two.safetensors"))
+    before = ours(model, native, positive, negative, latent)
+    patched = run("LoraLoaderModelOnly", model=native, lora_name="two.safetensors", strength_model=0.7)[0]
+    core = ksampler(patched, positive, negative, latent)  # core's change is now in the weights that both share
+    changed = run("SoraDiTLoadLora", model=model, lora="two.safetensors", strength=0.7)[0]
+    bridge = run("SoraDiTToComfyModel", model=changed)[0]
+    own = ours(changed, bridge, positive, negative, latent)
+    sampled = ksampler(bridge, positive, negative, latent)
+    pairs = zip(model.module.parameters(), changed.module.parameters(), strict=True)
+    found = {"own": far(core, own), "sampled": far(core, sampled), "changes": far(before, own),
+             "copied": sum(p.data_ptr() != q.data_ptr() for p, q in pairs)}  # fmt: skip
+    bridge.load(torch.device("cpu"), lowvram_model_memory=1)
+    comfy.model_management.unload_all_models()
+    found["base"] = far(before, ours(model, native, positive, negative, latent))
+    found["core again"] = far(core, ksampler(patched, positive, negative, latent))
+    found["own again"] = far(core, ours(changed, bridge, positive, negative, latent))
+    options = nodes.NODE_CLASS_MAPPINGS["SoraDiTLoadLora"].INPUT_TYPES()["required"]["lora"]
+    found["listed"] = "two.safetensors" in str(options)
+    return found
+
+
 def check_offload():
     model, _, vae, native, positive, negative, latent = load()
     whole = ksampler(native, positive, negative, latent)

@@ -98,6 +98,12 @@ def test_loras(of):
     assert of["comes off"] < 1e-5 and of["ours after"] < 1e-4
 
 
+def test_own_lora_equals_cores(of):
+    assert of["changes"] > 1e-2 and max(of["own"], of["sampled"]) <= 1e-4
+    assert of["copied"] == 4 and of["listed"]
+    assert of["base"] < 1e-5 and max(of["core again"], of["own again"]) <= 1e-4
+
+
 def test_offload(of):
     assert of["layers"] > 10 and of["far"] < 1e-4
     assert of["memory"] == 2 * (3 * 2 * 3) * 8 * 24 * 4  # two prompts, 18 tokens, eight vectors each, float32

@@ -74,7 +74,7 @@ def test_every_input_is_explained_as_it_is(page):
         type_cell, default_cell, meaning = table[name]
         assert len(meaning) > 8, f"{name} is not explained"
         if kind in ("INT", "FLOAT"):
-            numbers = re.findall(r"\d+(?:\.\d+)?", type_cell)
+            numbers = re.findall(r"-?\d+(?:\.\d+)?", type_cell)
             assert [float(one) for one in numbers] == [float(extra["min"]), float(extra["max"])], f"the range of {name}"
             assert float(default_cell.strip("`")) == extra["default"], f"the default of {name}"
         elif kind in ("COMBO", "STRING"):
@@ -127,6 +127,7 @@ def test_quoted_errors_are_what_the_nodes_say(tmp_path):
             ("SoraDiTSaveVideo", {"container": "mp4", "codec": "vp9"}),
             ("SoraDiTLoadVideo", {"video": "nope.mp4"}),
             ("SoraDiTLoadModel", {"model": "sora-dit-startr.safetensors"}),
+            ("SoraDiTLoadLora", {"lora": "my_baloons.safetensors"}),
         ):
             said.setdefault(node, []).append(CLASSES[node].validate_inputs(**values))
     for page in PAGES:

@@ -39,6 +39,8 @@ def now(tmp_path_factory) -> dict:
         (full / f"probe.{suffix}").touch()
     (full / "probe").mkdir()
     (full / "probe" / "probe.png").touch()
+    (full / "loras").mkdir()
+    (full / "loras" / "probe.safetensors").touch()
     seen = []
     for folder in (bare, full):
         with use(Session(output_dir=folder, input_dir=folder, models_dirs=[folder])):

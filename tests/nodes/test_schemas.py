@@ -27,6 +27,7 @@ FROZEN = {
     "SoraDiTAssembleVideo": ("images fps audio", "VIDEO"),
     "SoraDiTSaveVideo": ("video filename_prefix container codec quality", ""),
     "SoraDiTToComfyModel": ("model", "MODEL"),
+    "SoraDiTLoadLora": ("model lora strength", "SORA_DIT"),
     "SoraDiTLoadVideo": ("video start_frame max_frames every_nth force_fps", "IMAGE AUDIO FLOAT INT"),
 }
 CLASSES = {cls.GET_SCHEMA().node_id: cls for cls in nodes.node_classes()}

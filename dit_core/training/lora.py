@@ -1,0 +1,122 @@
+"""Training a LoRA: the transformer, its text encoder and the autoencoder stay as they are, low-rank weights learn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..lora import LoraConfig, LoraLayers, add_lora
+from ..text import TextEncoder
+from ..transformer import VideoDiT
+from .loop import LoopSettings, StepFunction, run_loop
+from .optim import MovingAverage, make_optimisers
+from .sky_data import LatentCache
+from .state import TrainingState
+from .transformer import TransformerTraining, compile_blocks, denoising_step
+
+
+@dataclass(frozen=True)
+class LoraTraining(TransformerTraining):
+    """What `TransformerTraining` says, with values for few weights and few clips, and the low-rank layers.
+
+    The optimiser is AdamW: Muon's orthogonal steps are for whole matrices. The text encoder never learns here.
+    """
+
+    optimiser: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.0  # B starts at zero and is pulled there by nothing else
+    ema: float = 0.99
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+    def __post_init__(self) -> None:
+        if self.optimiser != "adamw":
+            raise ConfigError(f"LoRA training: got optimiser {self.optimiser!r}; expected 'adamw'.")
+        if self.train_text:
+            raise ConfigError("LoRA training: the text encoder stays as it is; expected train_text off.")
+
+
+def train_lora(
+    model: VideoDiT,
+    text: TextEncoder,
+    cache: LatentCache,
+    folder: Path,
+    loop: LoopSettings,
+    training: LoraTraining,
+    device: torch.device,
+    report: Callable[[dict], None] | None = None,
+    provenance: dict | None = None,
+) -> tuple[LoraLayers, dict, bool]:
+    """Train low-rank layers on cached latents, or go on with a training that was stopped, bit for bit.
+
+    Same data, draws and loss as `train_transformer`. Not one weight of `model` or `text` changes. The layers returned
+    hold the averaged weights and are still in `model`, which so computes with them; `save_lora` writes them,
+    `LoraLayers.remove` gives the model back.
+
+    Returns: the layers, position (step, samples, seconds, loss), whether the planned steps are done.
+    Raises:
+        CheckpointError: the state in `folder` belongs to another model, data set or settings.
+        ConfigError: a target matches no layer.
+        TrainingDiverged: as `run_loop`. After any error the layers are out of the model again.
+    """
+    text.module.requires_grad_(False)
+    text.module.eval()
+    settings = {
+        "config": model.config.to_dict(),
+        "text": text.config_dict(),
+        "base": weights_sha256(model, text.module),
+        "training": asdict(training),
+        "batch": loop.batch,
+        "clips": len(cache),
+        **(provenance or {}),
+    }
+    layers = add_lora(model, training.lora, seed=training.seed)
+    try:
+        modules = {"lora": layers}
+        optimisers = make_optimisers(modules, "adamw", training.lr, training.weight_decay)
+        averages = {"lora": MovingAverage(layers, training.ema)}
+        state = TrainingState(folder, modules, averages, optimisers, settings)
+        state.load()
+        layers.train()
+        model.train()
+        compile_blocks(model, device)
+        step = denoising_step(model, text, cache, loop.batch, training, device)
+        done = run_loop(state, _with_dropout(step, training, device), loop, report)
+        averages["lora"].swap()
+    except BaseException:
+        layers.remove()
+        raise
+    finally:
+        layers.eval()
+        model.eval()
+    return layers, state.position, done
+
+
+def _with_dropout(step: StepFunction, training: LoraTraining, device: torch.device) -> StepFunction:
+    """The step with dropout drawn from torch's own generator seeded by the step; others' numbers are not disturbed."""
+    if training.lora.dropout == 0:
+        return step
+
+    def seeded(number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(training.seed * 1_000_003 + number)
+            return step(number)
+
+    return seeded
+
+
+def weights_sha256(*modules: nn.Module) -> str:
+    """SHA-256 of the weights of `modules` by name, 64 hex characters: tells one base model from another."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            if flat.numel():
+                digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return digest.hexdigest()
