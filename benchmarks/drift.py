@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from sora_dit.dit_core.measures import luminance
 from torch import Tensor
 
 CELLS = 6  # the sky is cut into CELLS x CELLS boxes
@@ -43,11 +44,6 @@ def motion_map(brightness: Tensor, fps: float, cells: int) -> Tensor:
     speed = carried / (steep + 1e-6) * fps / brightness.shape[-1] * 4
     maps = (correlation(along, change, cells), correlation(down, change, cells), speed.clamp(-2, 2))
     return torch.stack(maps, 1)
-
-
-def luminance(clips: Tensor) -> Tensor:
-    """[B, F, H, W, 3] -> brightness [B, F, H, W], float32."""
-    return clips.float() @ clips.new_tensor((0.299, 0.587, 0.114), dtype=torch.float32)
 
 
 def gradients(brightness: Tensor) -> tuple[Tensor, Tensor, Tensor]:

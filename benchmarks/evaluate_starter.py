@@ -24,18 +24,18 @@ from pathlib import Path
 
 import torch
 from asked import WORDINGS, Asked, draw_asked
-from coherence import TokenGrid, coherence
 from contact_sheet import contact_sheet, save_sheet
 from drift import drift_direction
 from generation import ClipSize, Sampling, generate, time_clip
 from probes import HEADS, ProbeSettings, SkyProbe, get_probe, read_clips
-from reconstruction import encode_decode, psnr, ssim
+from reconstruction import encode_decode
 from scoring import Row, Words, as_json, balloon_absent, balloon_there, chance, markdown, says, share_right
 from sora_dit.dit_core.checkpoint import Bundle, load_bundle
 from sora_dit.dit_core.device import resolve_device
 from sora_dit.dit_core.diffusion.samplers import SAMPLERS
 from sora_dit.dit_core.diffusion.schedules import SCHEDULES
 from sora_dit.dit_core.errors import SoraDiTError
+from sora_dit.dit_core.measures import TokenGrid, coherence, psnr, ssim
 from sora_dit.dit_core.skies import render
 from torch import Tensor
 

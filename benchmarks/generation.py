@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from reconstruction import to_frames
 from sora_dit.dit_core.checkpoint import Bundle
 from sora_dit.dit_core.conditioning import Conditioning, Prompt, combine, join_texts
 from sora_dit.dit_core.diffusion.guidance import classifier_free
@@ -22,6 +21,7 @@ from sora_dit.dit_core.diffusion.samplers import sample
 from sora_dit.dit_core.diffusion.schedules import make_sigmas
 from sora_dit.dit_core.errors import ConfigError
 from sora_dit.dit_core.generate import denoise_latent, model_objective, model_statistics
+from sora_dit.dit_core.measures import to_frames
 from sora_dit.dit_core.transformer import Modulation, VideoDiT
 from torch import Tensor
 

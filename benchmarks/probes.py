@@ -18,12 +18,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from drift import luminance, motion_map
+from drift import motion_map
 from reconstruction import encode_decode
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sora_dit.dit_core.autoencoder import CausalVideoAutoencoder
 from sora_dit.dit_core.errors import ShapeError
+from sora_dit.dit_core.measures import luminance
 from sora_dit.dit_core.skies import VALUES, SkyScene, attributes, render, sample_scene
 from torch import Tensor, nn
 

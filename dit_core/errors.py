@@ -27,5 +27,9 @@ class MediaError(SoraDiTError):
     """A video, image or audio file cannot be read or written."""
 
 
+class DataError(SoraDiTError):
+    """A training set cannot be used: no clips, captions that cannot be read, sizes that do not go together."""
+
+
 class Cancelled(Exception):
     """The person asked to stop; not a mistake, so not a `SoraDiTError`."""

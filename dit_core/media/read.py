@@ -21,6 +21,7 @@ from .probe import common_rate, exact_fps, in_words
 
 # SWS_BICUBIC | FULL_CHR_H_INT | FULL_CHR_H_INP | ACCURATE_RND: without these, swscale repeats each chroma sample 2x2.
 _SCALING = 4 | 0x2000 | 0x4000 | 0x40000
+_WORTH_SEEKING = 2.0  # seconds; nearer frames are reached as fast by decoding
 # AVColorSpace -> PyAV's name of the matrix (ITU-T H.273, table 4).
 _MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
@@ -71,8 +72,8 @@ def read_video(
             raise MediaError(f"{path}: {name} is {value!r}; expected a whole number of at least {least}.")
     wanted = exact_fps(fps) if fps is not None else None
     with in_words(path, "read as a video"):
-        _check_file(path)
-        source = _animation(path) if is_animation(path) else _Film(path)
+        check_file(path)
+        source = open_source(path)
         rate = wanted or source.fps
         timed = _Counted(_resampled(source.frames(), wanted, source.fps) if wanted else source.frames())
         picked = islice(timed, start, start + max_frames * every if max_frames else None, every)
@@ -101,7 +102,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
     path = Path(path)
     with in_words(path, "read as a video"):
-        _check_file(path)
+        check_file(path)
         if is_animation(path):
             return read_animation_metadata(path)
         with av.open(str(path), metadata_errors="replace") as container:
@@ -109,7 +110,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
             return {key.lower() if matroska else key: value for key, value in container.metadata.items()}
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raise `MediaError` unless `path` is a file with something in it."""
     if path.is_dir():
         raise MediaError(f"{path} is a folder; expected a video file.")
     if not path.exists():
@@ -122,7 +124,10 @@ def _nothing(path: Path, count: int, start: int) -> str:
     if count == 0:
         return f"{path} cannot be read as a video: no picture in it can be decoded; it may be damaged."
     frames = "1 frame" if count == 1 else f"{count} frames"
-    return f"{path} has {frames}; the first frame wanted is {start}, so none is left. Expected a first frame below {count}; counting starts at 0."
+    return (
+        f"{path} has {frames}; the first frame wanted is {start}, so none is left. "
+        f"Expected a first frame below {count}; counting starts at 0."
+    )
 
 
 class _Counted:
@@ -151,35 +156,57 @@ def _require_room(path: Path, count: int, picture: np.ndarray) -> None:
         )
 
 
+def open_source(path: Path) -> Animation | Film:
+    """What `path` holds, ready to give its frames. Raises what `in_words` puts into words."""
+    if not is_animation(path):
+        return Film(path)
+    pictures, fps, notes = read_animation(path)
+    # Pictures shown for different times are brought to one rate.
+    return Animation(_resampled(pictures, fps, fps) if notes else pictures, fps, notes)
+
+
 @dataclass
-class _Animation:
+class Animation:
+    """An animated GIF or WebP; its frames can be asked for once."""
+
     pictures: Iterator
     fps: Fraction
     notes: list[str]
     count: int = 0
+    damage: str | None = None
 
-    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+    def frames(
+        self,
+        start: float = 0.0,
+        size: tuple[int, int] | None = None,
+        wanted: Callable[[float], bool] | None = None,
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """As `Film.frames`."""
+        from PIL import Image
+
         for time, picture in self.pictures:
             self.count += 1
-            yield time, picture
+            if time >= start and (wanted is None or wanted(time)):
+                resized = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC) if size else picture
+                yield time, np.asarray(resized)
 
     def sound(self, start: float, seconds: float) -> None:
         return None
 
 
-def _animation(path: Path) -> _Animation:
-    pictures, fps, notes = read_animation(path)
-    # Pictures shown for different times are brought to one rate.
-    return _Animation(_resampled(pictures, fps, fps) if notes else pictures, fps, notes)
+class Film:
+    """The first picture track of a file that FFmpeg can read.
 
-
-class _Film:
-    """The first picture track of a file that FFmpeg can read."""
+    Attributes:
+        fps: frames per second. count: frames decoded so far.
+        announced: frames the header tells of, 0 where it does not. seconds: length by the header, or None.
+        notes: remarks, sentences. damage: what was found broken by the time the frames have ended, a sentence.
+    """
 
     def __init__(self, path: Path):
         import av
 
-        self._path, self.count, self.notes = path, 0, []
+        self._path, self.count, self.notes, self.damage = path, 0, [], None
         with av.open(str(path), metadata_errors="replace") as container:
             if container.format.name.endswith("_pipe") or container.format.name == "image2":
                 kind = container.format.name.removesuffix("_pipe")
@@ -191,36 +218,81 @@ class _Film:
             if stream.codec_context is None:
                 raise MediaError(f"{path} holds video that the installed PyAV {av.__version__} has no decoder for.")
             self.fps = _frame_rate(stream, path)
-            self._promised = stream.frames
+            self.announced = stream.frames
+            length = stream.duration * stream.time_base if stream.duration else Fraction(container.duration or 0, 10**6)
+            self.seconds = float(length) or None
             if (name := _HDR.get(stream.codec_context.color_trc)) is not None:
                 self.notes.append(f"The video is HDR ({name}); its colours are read without tone mapping.")
 
-    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
-        """(time in seconds on the file's clock, `[H, W, 3]` uint8 or uint16)."""
+    def frames(
+        self,
+        start: float = 0.0,
+        size: tuple[int, int] | None = None,
+        wanted: Callable[[float], bool] | None = None,
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """Decode one frame at a time, none of them kept.
+
+        Args:
+            start: seconds on the file's clock; frames before are left out, and where the file allows, not decoded.
+            size: (width, height) to bring frames to (bicubic, antialiased); None = their own.
+            wanted: tells by its time whether a frame is given out; the others cost no conversion.
+
+        Yields: (time in seconds on the file's clock, `[H, W, 3]` uint8 or uint16).
+        """
+        given = float("-inf")
+        own = None
+        if start > _WORTH_SEEKING:
+            try:
+                for frame, time in self._decode(start):
+                    own = own or (frame.width, frame.height)
+                    if wanted is None or wanted(time):
+                        yield time, _to_rgb(frame, own, size)
+                    given = time
+                return
+            except _BadSeek:
+                pass  # on from the frame that was reached, decoding from the beginning
+        for frame, time in self._decode(None):
+            own = own or (frame.width, frame.height)
+            if time >= start and time > given and (wanted is None or wanted(time)):
+                yield time, _to_rgb(frame, own, size)
+
+    def _decode(self, start: float | None) -> Iterator[tuple[Any, float]]:
+        """(decoded frame, its time) of the whole file, noting damage; or, with `start`, from that time on.
+
+        Raises `_BadSeek` when the file cannot be read right from there.
+        """
         import av
 
         with av.open(str(self._path), metadata_errors="replace") as container:
             stream = _picture_track(container)
             stream.thread_type = "AUTO"
-            size, damaged, faulty = None, False, 0
+            damaged, faulty = False, 0
             try:
+                if start is not None:
+                    yield from _from_key_frame(container, stream, start)
+                    return
                 for frame in container.decode(stream):
-                    size = size or (frame.width, frame.height)
                     time = frame.time if frame.time is not None else float(self.count / self.fps)
                     self.count += 1
                     faulty += frame.is_corrupt
-                    yield time, _to_rgb(frame, size)
+                    yield frame, time
             except av.error.InvalidDataError:
+                if start is not None:
+                    raise _BadSeek from None
                 if self.count == 0:
                     raise
                 damaged = True  # what was read is good; older FFmpeg fails here where newer ones just end
+        self._find_damage(damaged, faulty)
+
+    def _find_damage(self, broken: bool, faulty: int) -> None:
+        found = []
         if faulty:
-            self.notes.append(f"The file is damaged: {faulty} of its {self.count} frames could be read in part only.")
-        if damaged or self.count < self._promised - 1:  # edit lists may rightly hide one
-            promised = self._promised or "more"
-            self.notes.append(
-                f"The file announces {promised} frames, but {self.count} could be read: it may be cut short."
-            )
+            found.append(f"The file is damaged: {faulty} of its {self.count} frames could be read in part only.")
+        if broken or self.count < self.announced - 1:  # edit lists may rightly hide one
+            announced = self.announced or "more"
+            found.append(f"The file announces {announced} frames, but {self.count} could be read: it may be cut short.")
+        self.notes += found
+        self.damage = " ".join(found) or None
 
     def sound(self, start: float, seconds: float) -> dict[str, Any] | None:
         return read_sound(self._path, start, float(seconds))
@@ -242,8 +314,37 @@ def _frame_rate(stream, path: Path) -> Fraction:
     return common_rate(Fraction(rate), Fraction(1, 10_000)).limit_denominator(100_000)
 
 
-def _to_rgb(frame, size: tuple[int, int]) -> np.ndarray:
-    """`[H, W, 3]` sRGB of one decoded frame, upright; 16 bits where the file has more than 8."""
+class _BadSeek(Exception):
+    """The file has no index, no key frame that stands alone, or time stamps that only its beginning explains."""
+
+
+def _from_key_frame(container, stream, start: float) -> Iterator[tuple[Any, float]]:
+    """(decoded frame, its time) from `start` seconds on, decoding from the key frame before it. Raises `_BadSeek`.
+
+    What a file marks as a key frame may lean on frames before it: the decoder marks the garbage that it then gives.
+    """
+    import av
+
+    try:
+        container.seek(int(start / stream.time_base), stream=stream)
+    except av.FFmpegError:
+        raise _BadSeek from None
+    is_first = True
+    for frame in container.decode(stream):
+        if frame.time is None or frame.is_corrupt or is_first and not (frame.key_frame and frame.time <= start):
+            raise _BadSeek
+        is_first = False
+        if frame.time >= start:
+            yield frame, frame.time
+    if is_first:
+        raise _BadSeek
+
+
+def _to_rgb(frame, own: tuple[int, int], size: tuple[int, int] | None = None) -> np.ndarray:
+    """`[H, W, 3]` sRGB of one decoded frame, upright; 16 bits where the file has more than 8.
+
+    own: the file's (width, height) before turning upright. size: (width, height) wanted, upright; None = its own.
+    """
     deep = max((component.bits for component in frame.format.components), default=8) > 8
     options: dict[str, Any] = {}
     if not frame.format.is_rgb and frame.format.name not in ("pal8", "gray", "monow", "monob"):
@@ -256,10 +357,10 @@ def _to_rgb(frame, size: tuple[int, int]) -> np.ndarray:
             # RGB has no range, but PyAV 14 skips the matrix when source and target range are equal.
             "dst_color_range": "MPEG" if full else "JPEG",
         }
-    width, height = size
+    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
+    width, height = own if size is None else size[::-1] if turns % 2 else size
     picture = frame.reformat(width, height, format="rgb48le" if deep else "rgb24", interpolation=_SCALING, **options)
     array = picture.to_ndarray()
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
 
 

@@ -1,7 +1,12 @@
-"""Training the autoencoder by maximum likelihood: reconstruction plus KL (arXiv:1312.6114)."""
+"""Training the autoencoder by maximum likelihood (reconstruction plus KL, arXiv:1312.6114) and adversarial training.
+
+The reconstruction is either a sum of terms with fixed weights, or a likelihood whose width is learned (likelihood.py).
+A perceptual term (perceptual.py) and a discriminator (adversary.py) may join; all that is off is not evaluated.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,9 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder, Colours, LatentStatistics, fit_colours
+from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder, Colours, LatentStatistics, Posterior, fit_colours
+from ..errors import ConfigError
+from ..measures import CodecQuality, codec_quality
+from .adversary import AdversarialSettings, Adversary
+from .likelihood import Likelihood, LikelihoodSettings
 from .loop import LoopSettings, run_loop
 from .optim import MovingAverage, make_optimisers
+from .perceptual import texture_loss
 from .sky_data import SkySource
 from .state import TrainingState
 
@@ -30,9 +40,17 @@ class AutoencoderTraining:
     ema: float = 0.998
     whitening: float = 0.5  # of a linear encoder, see LinearCodec.fit
     seed: int = 1
+    freeze_encoder: bool = False  # train the decoder only; some encoders are frozen anyway, see `freeze`
+    likelihood: LikelihoodSettings | None = None  # takes the place of absolute, `squared` and `kl`
+    perceptual: float = 0.0  # weight of `texture_loss`
+    adversarial: AdversarialSettings | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.perceptual) and self.perceptual >= 0):
+            raise ConfigError(f"The training has perceptual = {self.perceptual!r}; allowed is a number of at least 0.")
 
 
-def reconstruction_loss(got: Tensor, wanted: Tensor, settings: AutoencoderTraining) -> dict[str, Tensor]:
+def reconstruction_loss(got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
     """Terms of the reconstruction loss for [B, 3, F, H, W]; edges keep stars, rain and horizons from being averaged."""
     error = got - wanted
     terms = {"absolute": error.abs().mean(), "squared": error.square().mean()}
@@ -65,16 +83,18 @@ def train_autoencoder(
 ) -> tuple[CausalVideoAutoencoder, dict, bool]:
     """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done.
 
-    A model that is all linear is done as soon as it is fitted. A linear encoder is the best of its kind already, and
-    latents of which a model knows the statistics may be in use by a transformer: in both cases only the decoder learns.
+    A model that is all linear is done as soon as it is fitted; see `freeze` for what else does not learn.
+    Raises `ConfigError` when such a model is to be trained against a discriminator.
     """
-    known = model.statistics
     if model.decoder is None:
+        if training.adversarial is not None:
+            raise ConfigError(
+                'A codec with linear = "alone" has no decoder for a discriminator to teach; give it one with '
+                'linear = "encoder".'
+            )
         return with_statistics(model, source, device), {"step": 0, "samples": 0, "seconds": 0.0}, True
-    if model.encoder is None or known is not None:
-        model.requires_grad_(False)
-        model.decoder.requires_grad_(True)
-    optimisers = make_optimisers({"autoencoder": model}, training.optimiser, training.lr, training.weight_decay)
+    freeze(model, training)
+    step = AutoencoderStep(model, source, training, loop.batch, device)
     average = MovingAverage(model, training.ema)
     settings = {
         "config": model.config.to_dict(),
@@ -82,35 +102,111 @@ def train_autoencoder(
         "training": asdict(training),
         "batch": loop.batch,
     }
-    state = TrainingState(folder, {"autoencoder": model}, {"autoencoder": average}, optimisers, settings)
+    defaults = {"config": AutoencoderConfig().to_dict(), "training": asdict(AutoencoderTraining())}
+    state = TrainingState(
+        folder, step.modules, {"autoencoder": average}, step.optimisers, settings, step.rivals, defaults
+    )
     state.load()
     if device.type == "cuda":
-        for part in (model.encoder, model.decoder):
+        # torch refuses a second backward through what it compiled, and lambda needs one through the decoder
+        for part in (model.encoder, model.decoder if training.adversarial is None else None):
             if part is not None:
                 part.compile()
-
-    def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        size = training.sizes[step % len(training.sizes)]
-        count = max(1, loop.batch * min(training.sizes) ** 2 // size**2)  # a step costs about the same at every size
-        video = replace(source, height=size, width=size).clips(step * loop.batch, count, device)
-        generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            got, posterior = model(video, generator)
-        terms = reconstruction_loss(got.float(), video, training)
-        terms["kl"] = posterior.kl()
-        loss = (
-            terms["absolute"]
-            + training.squared * terms["squared"]
-            + training.edges * terms["edges"]
-            + training.kl * terms["kl"]
-        )
-        terms["psnr"] = -10 * torch.log10(terms["squared"].detach() / 4)
-        return loss, {name: value.detach() for name, value in terms.items()}
-
-    done = run_loop(state, step_function, loop, report)
+    done = run_loop(state, step, loop, report)
     average.swap()
     model.eval()
     return with_statistics(model, source, device), state.position, done
+
+
+def freeze(model: CausalVideoAutoencoder, training: AutoencoderTraining) -> None:
+    """Only the decoder learns when that is asked for, and in two more cases.
+
+    A linear encoder is the best of its kind already, and latents of which a model knows the statistics may be in use
+    by a transformer.
+    """
+    if training.freeze_encoder or model.encoder is None or model.statistics is not None:
+        model.requires_grad_(False)
+        model.decoder.requires_grad_(True)
+
+
+class AutoencoderStep:
+    """The step of `run_loop`: clips of the step's number, there and back, and what is wrong with them.
+
+    `modules`, `optimisers` and `rivals` are what a `TrainingState` has to keep. Random numbers come from one generator
+    seeded by `training.seed` and the step.
+    """
+
+    def __init__(
+        self,
+        model: CausalVideoAutoencoder,
+        source: SkySource,
+        training: AutoencoderTraining,
+        batch: int,
+        device: torch.device,
+    ) -> None:
+        self.model, self.source, self.training, self.batch, self.device = model, source, training, batch, device
+        self.modules: dict[str, torch.nn.Module] = {"autoencoder": model}
+        self.optimisers = make_optimisers(self.modules, training.optimiser, training.lr, training.weight_decay)
+        self.likelihood, self.adversary = None, None
+        if training.likelihood is not None:
+            self.likelihood = Likelihood(training.likelihood.distribution).to(device)
+            self.modules = self.modules | {"likelihood": self.likelihood}
+            self.optimisers.append(_optimiser_of_widths(self.likelihood, training.likelihood.lr))
+        if training.adversarial is not None:
+            self.adversary = Adversary(training.adversarial, training.seed, device)
+        self.rivals = {} if self.adversary is None else {"adversary": self.adversary}
+
+    def __call__(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and what to log, among it psnr in dB, and the learned width in units of the video."""
+        training, device = self.training, self.device
+        size = training.sizes[step % len(training.sizes)]
+        count = max(1, self.batch * min(training.sizes) ** 2 // size**2)  # a step costs about the same at every size
+        video = replace(self.source, height=size, width=size).clips(step * self.batch, count, device)
+        generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            got, posterior = self.model(video, generator)
+        got = got.float()
+        terms = reconstruction_loss(got, video)
+        if training.perceptual:
+            terms["perceptual"] = texture_loss(got, video)
+        terms["kl"] = posterior.kl()
+        reconstruction, kl_weight = self._weighed(step, got - video, posterior, terms)
+        loss = reconstruction + kl_weight * terms["kl"]
+        if self.adversary is not None and self.adversary.strength(step) > 0:
+            terms |= self.adversary.teach(step, video, got)
+            last = self.model.decoder.body[-1].weight
+            challenge, terms["lambda"] = self.adversary.challenge(step, got, reconstruction, last)
+            loss = loss + challenge
+            terms["adversarial"] = challenge
+        terms["psnr"] = -10 * torch.log10(terms["squared"].detach() / 4)
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    def _weighed(
+        self, step: int, error: Tensor, posterior: Posterior, terms: dict[str, Tensor]
+    ) -> tuple[Tensor, float]:
+        """The reconstruction loss and the weight of the KL per latent number."""
+        training = self.training
+        if self.likelihood is None:
+            loss = terms["absolute"] + training.squared * terms["squared"] + training.edges * terms["edges"]
+            if training.perceptual:
+                loss = loss + training.perceptual * terms["perceptual"]
+            return loss, training.kl
+        if step == 0:
+            self.likelihood.start_at(error)
+        terms["nll"], terms["width"] = self.likelihood(error), self.likelihood.width()
+        beside = training.edges * terms["edges"]
+        if training.perceptual:
+            beside = beside + training.perceptual * terms["perceptual"]
+        # in units of the width, as the likelihood counts the error; it must not bend the width itself
+        loss = terms["nll"] + beside / terms["width"]
+        return loss, training.likelihood.beta * posterior.mean.numel() / error.numel()
+
+
+def _optimiser_of_widths(likelihood: Likelihood, lr: float) -> torch.optim.Optimizer:
+    optimiser = torch.optim.Adam(likelihood.parameters(), lr=lr, betas=(0.9, 0.98))
+    for group in optimiser.param_groups:
+        group["peak_lr"] = lr
+    return optimiser
 
 
 def with_statistics(model: CausalVideoAutoencoder, source: SkySource, device: torch.device) -> CausalVideoAutoencoder:
@@ -139,14 +235,8 @@ def measure_latents(
     return LatentStatistics.measure(latents, per_channel=model.encoder is not None)
 
 
-@torch.no_grad()
-def reconstruction_psnr(
+def held_out_quality(
     model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 64, batch: int = 8
-) -> float:
-    """Mean over clips of the peak signal-to-noise ratio in dB, posterior mean, output clipped to -1..1."""
-    values = []
-    for start in range(0, clips, batch):
-        video = source.clips(start, batch, device)
-        got = model.decode(model.encode(video).mean).clamp(-1, 1)
-        values.append(-10 * torch.log10((got - video).square().mean(dim=(1, 2, 3, 4)) / 4))
-    return torch.cat(values).mean().item()
+) -> CodecQuality:
+    """All measures of the reconstruction (posterior mean, output clipped to -1..1), means over the source's clips."""
+    return codec_quality(model, (source.clips(start, batch, device) for start in range(0, clips, batch)))

@@ -117,7 +117,7 @@ def _plan(position: dict, settings: LoopSettings, first: int, elapsed: float) ->
 def _update(
     state: TrainingState, step_function: StepFunction, factor: float, parameters: list[Tensor], clip: float
 ) -> tuple[Tensor, dict]:
-    set_learning_rate(state.optimisers, factor)
+    set_learning_rate(state.all_optimisers(), factor)
     loss, values = step_function(state.position["step"])
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
@@ -135,12 +135,14 @@ class _Log:
     def __init__(self, path: Path, every: int, report: Callable[[dict], None] | None) -> None:
         self.path, self.every, self.report = path, every, report
         self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}  # one for each name: a value may be there from some step on
         self.count = 0
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def add(self, position: dict, factor: float, norm: Tensor, values: dict[str, Tensor]) -> None:
         for name, value in {"gradient_norm": norm, **values}.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+            self.counts[name] = self.counts.get(name, 0) + 1
         self.count += 1
         if self.count >= self.every:
             self.flush(position, factor)
@@ -156,9 +158,9 @@ class _Log:
             "rate": round(factor, 4),
         }
         for name, value in self.sums.items():
-            mean = (value / self.count).tolist()
+            mean = (value / self.counts[name]).tolist()
             line[name] = [round(m, 5) for m in mean] if isinstance(mean, list) else round(mean, 5)
-        self.sums, self.count = {}, 0
+        self.sums, self.counts, self.count = {}, {}, 0
         position["loss"] = line["loss"]
         with open(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")

@@ -22,10 +22,12 @@ import torch
 
 from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from ..checkpoint import Bundle, load_bundle, save_bundle
+from ..errors import ConfigError
 from ..text import TextEncoder
 from ..transformer import TransformerConfig, VideoDiT
-from .autoencoder import AutoencoderTraining, new_autoencoder, reconstruction_psnr, train_autoencoder
+from .autoencoder import held_out_quality, new_autoencoder, train_autoencoder
 from .loop import LoopSettings
+from .options import add_autoencoder_options, autoencoder_training
 from .reading import ReadingSettings, teach_reading
 from .sky_data import LatentCache, SkySource, build_cache
 from .transformer import TransformerTraining, train_transformer
@@ -38,6 +40,7 @@ AUTOENCODER = AutoencoderConfig(
     decoder_channels=(64, 96, 128),
     spatial_downsample=(True, False),
     linear="alone",
+    lookahead=1,
     kl=0.0,
 )
 TEXT = {
@@ -97,7 +100,7 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     loop = LoopSettings(
         steps=args.steps, minutes=args.minutes, batch=args.batch or 8, warmup=50, decay=args.decay, log_every=20
     )
-    training = AutoencoderTraining(optimiser=args.optimiser, lr=args.lr or AutoencoderTraining.lr)
+    training = autoencoder_training(args)
     source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames)
     if args.autoencoder:
         model = with_changes(load_bundle(args.autoencoder).autoencoder, args.autoencoder_config, args.seed).to(device)
@@ -108,7 +111,7 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
         model, source, args.state / "autoencoder", loop, training, device, print_line
     )
     held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames)
-    psnr = reconstruction_psnr(model, held_out, device)
+    quality = held_out_quality(model, held_out, device).to_dict()
     provenance = {
         "autoencoder": made_by(device)
         | {
@@ -117,10 +120,10 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
             "batch": loop.batch,
             **position,
             "finished": done,
-            "psnr_held_out": round(psnr, 2),
+            "held_out": quality,
         }
     }
-    print_line({"psnr_held_out": psnr, "done": done, **position})
+    print_line({"held_out": quality, "done": done, **position})
     save_bundle(
         args.state / "autoencoder.safetensors",
         {"autoencoder": (model.config.to_dict(), model.state_dict())},
@@ -224,20 +227,40 @@ def starting_model(
     args: argparse.Namespace, start: Bundle | None, latents: AutoencoderConfig, source: SkySource, cache: LatentCache
 ) -> VideoDiT:
     """The transformer of `--start`, or a new one for these latents."""
-    if start is not None:
-        base = start.transformer.config
-    else:
-        base = replace(TRANSFORMER, in_channels=latents.latent_channels, skip_std=cache.deviation())
+    base = (start.transformer.config if start is not None else TRANSFORMER).to_dict()
+    with_skip = start is None or base["skip_std"] is not None
     changes = {
+        "in_channels": latents.latent_channels,
+        "skip_std": cache.deviation() if with_skip else None,
         "latent_mean": latents.latent_mean,
         "latent_std": latents.latent_std,
         "training": {"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps, "shift": 1.0},
     }
     torch.manual_seed(args.seed)
-    model = VideoDiT(TransformerConfig.from_dict(base.to_dict() | changes | args.transformer_config))
+    model = VideoDiT(TransformerConfig.from_dict(base | changes | args.transformer_config))
     if start is not None:
-        model.load_state_dict(start.transformer.state_dict())
+        model.load_state_dict(grown(start.transformer, model))
     return model
+
+
+def grown(old: VideoDiT, new: VideoDiT) -> dict[str, torch.Tensor]:
+    """Weights of `old` for `new`, which may have more latent channels: those come in as zeros and go out as zeros.
+
+    The components of a linear encoder are nested, so a model of its first channels can go on with more of them.
+    Raises `ConfigError` when the two differ in more than that.
+    """
+    weights, wanted = old.state_dict(), new.state_dict()
+    for name, axis in (("patch_in.weight", 1), ("final.projection.weight", 0), ("final.projection.bias", 0)):
+        missing = wanted[name].shape[axis] - weights[name].shape[axis]
+        if missing > 0 and new.config.patch == (1, 1, 1):
+            shape = list(weights[name].shape)
+            shape[axis] = missing
+            weights[name] = torch.cat([weights[name], weights[name].new_zeros(shape)], axis)
+    for name, weight in wanted.items():
+        if name not in weights or weights[name].shape != weight.shape:
+            got = list(weights[name].shape) if name in weights else "nothing"
+            raise ConfigError(f"--start: {name} is {got}; the wanted transformer has {list(weight.shape)}.")
+    return weights
 
 
 def cached_latents(
@@ -294,6 +317,7 @@ def main(argv: list[str] | None = None) -> int:
     for part in ("autoencoder", "transformer"):
         parser.add_argument(f"--{part}-config", type=json.loads, default={}, metavar="JSON",
                             help="changes to the recipe's configuration, such as '{\"width\": 384}'")  # fmt: skip
+    add_autoencoder_options(parser)
     args = parser.parse_args(argv)
     if not args.steps and not args.minutes:
         parser.error("give --steps or --minutes")

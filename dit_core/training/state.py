@@ -26,10 +26,23 @@ def state_path(folder: str | Path) -> Path:
     return Path(folder) / "state.safetensors"
 
 
+class Rival:
+    """A module that the step function trains itself, against the others, with optimisers of its own.
+
+    The loop leaves it alone but for its learning rates; the state keeps it with the rest.
+    """
+
+    def __init__(self, module: nn.Module, optimisers: list[torch.optim.Optimizer]) -> None:
+        self.module, self.optimisers = module, optimisers
+
+
 class TrainingState:
     """Names everything that changes during a training: modules, their averages, optimisers and a JSON dict `position`.
 
     Random numbers are drawn from generators seeded by the step, so the position is all there is to keep of them.
+
+    rivals: see `Rival`. defaults: for settings that are dicts, what their keys meant before there were such keys; a
+        state from then goes on under them.
     """
 
     def __init__(
@@ -39,8 +52,11 @@ class TrainingState:
         averages: dict[str, MovingAverage],
         optimisers: list[torch.optim.Optimizer],
         settings: dict[str, Any],
+        rivals: dict[str, Rival] | None = None,
+        defaults: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         self.path = state_path(folder)
+        self.rivals, self.defaults = rivals or {}, defaults or {}
         self.modules, self.averages, self.optimisers, self.settings = modules, averages, optimisers, settings
         self.position: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0}
 
@@ -51,8 +67,10 @@ class TrainingState:
             tensors |= {f"module.{name}.{k}": v for k, v in module.state_dict().items()}
         for name, average in self.averages.items():
             tensors |= {f"average.{name}.{k}": v for k, v in average.values.items()}
-        for i, optimiser in enumerate(self.optimisers):
-            tensors |= {f"optimiser.{i}.{k}": v for k, v in _optimiser_tensors(optimiser).items()}
+        for name, rival in self.rivals.items():
+            tensors |= {f"rival.{name}.{k}": v for k, v in rival.module.state_dict().items()}
+        for name, optimiser in self._named_optimisers():
+            tensors |= {f"optimiser.{name}.{k}": v for k, v in _optimiser_tensors(optimiser).items()}
         tensors = _on_cpu(tensors)
         metadata = {"position": json.dumps(self.position), "settings": json.dumps(self.settings)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,13 +104,27 @@ class TrainingState:
         for name, average in self.averages.items():
             for key, value in _under(tensors, f"average.{name}.").items():
                 average.values[key].copy_(value)
-        for i, optimiser in enumerate(self.optimisers):
-            _load_optimiser(optimiser, _under(tensors, f"optimiser.{i}."))
+        for name, rival in self.rivals.items():
+            rival.module.load_state_dict(_under(tensors, f"rival.{name}."))
+        for name, optimiser in self._named_optimisers():
+            _load_optimiser(optimiser, _under(tensors, f"optimiser.{name}."))
         self.position = json.loads(metadata["position"])
         return True
 
+    def all_optimisers(self) -> list[torch.optim.Optimizer]:
+        """Those of the modules, which the loop steps, and those of the rivals, which step themselves."""
+        return [*self.optimisers, *(optimiser for rival in self.rivals.values() for optimiser in rival.optimisers)]
+
+    def _named_optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
+        named = [(str(i), optimiser) for i, optimiser in enumerate(self.optimisers)]
+        for name, rival in self.rivals.items():
+            named += [(f"{name}.{i}", optimiser) for i, optimiser in enumerate(rival.optimisers)]
+        return named
+
     def _check_settings(self, saved: dict[str, Any]) -> None:
         now = json.loads(json.dumps(self.settings))
+        defaults = json.loads(json.dumps(self.defaults))
+        saved = {k: defaults.get(k, {}) | v if isinstance(v, dict) else v for k, v in saved.items()}
         differ = [
             f"{k} was {saved.get(k)!r}, is {now.get(k)!r}"
             for k in sorted(set(saved) | set(now))

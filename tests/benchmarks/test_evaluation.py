@@ -12,6 +12,7 @@ from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoenco
 from sora_dit.dit_core.checkpoint import load_bundle, save_bundle
 from sora_dit.dit_core.errors import CheckpointError, ConfigError, ShapeError
 from sora_dit.dit_core.generate import denoise_latent
+from sora_dit.dit_core.measures import TokenGrid, coherence, psnr, ssim, time_ratio, to_frames
 from sora_dit.dit_core.skies import HELD_OUT, VALUES, attributes, render, sample_scene
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.export import export_bundle
@@ -23,16 +24,14 @@ from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import asked as asking  # noqa: E402
-import coherence as seams  # noqa: E402
 import contact_sheet as sheets  # noqa: E402
 import drift as drifting  # noqa: E402
 import evaluate_starter as evaluation  # noqa: E402
 import generation  # noqa: E402
 import probes  # noqa: E402
-import reconstruction as codec  # noqa: E402
 import scoring  # noqa: E402
 
-GRID = seams.TokenGrid(8, 8, 1, 4)
+GRID = TokenGrid(8, 8, 1, 4)
 SIZE = generation.ClipSize(5, 16, 24, 8.0)
 STATISTICS = {"latent_mean": (0.1,) * 4, "latent_std": (1.5,) * 4}
 TEXT = {
@@ -137,31 +136,31 @@ def mosaic(clips, cell=8, strength=0.15):
 
 def test_seams_are_found_where_they_are(reference):
     _, clips = reference
-    good, bad = seams.coherence(clips, GRID), seams.coherence(mosaic(clips), GRID)
+    good, bad = coherence(clips, GRID), coherence(mosaic(clips), GRID)
     assert all(0.8 < value < 1.15 for value in good.values()), good
     assert all(value > 2 for value in bad.values()), bad
     sideways = clips.clone()
     sideways[:, :, :, 8:] += 0.3  # one vertical edge, on the grid
-    got = seams.coherence(sideways, GRID)
+    got = coherence(sideways, GRID)
     assert got["columns"] > 1.3 and got["rows"] == pytest.approx(good["rows"], rel=0.1)
     off_grid = mosaic(clips).roll((4, 4), dims=(2, 3))
-    assert seams.coherence(off_grid, GRID)["columns"] < 1
+    assert coherence(off_grid, GRID)["columns"] < 1
 
 
 def test_token_borders_in_time():
     assert GRID.first_frames(17) == [1, 5, 9, 13]
-    assert seams.TokenGrid(8, 8, 2, 4).first_frames(17) == [5, 13]
+    assert TokenGrid(8, 8, 2, 4).first_frames(17) == [5, 13]
     clips = torch.arange(17.0).view(1, 17, 1, 1, 1).expand(1, 17, 8, 8, 3).clone() * 0.01
-    assert seams.time_ratio(clips, GRID).item() == pytest.approx(1, abs=1e-3)
+    assert time_ratio(clips, GRID).item() == pytest.approx(1, abs=1e-3)
     clips[:, 5:] += 0.04
-    assert seams.time_ratio(clips, GRID).item() == pytest.approx(2, abs=1e-3)  # (0.05 + 3 * 0.01) / 4 over 0.01
+    assert time_ratio(clips, GRID).item() == pytest.approx(2, abs=1e-3)  # (0.05 + 3 * 0.01) / 4 over 0.01
 
 
 def test_psnr_and_ssim():
     clips = torch.rand(2, 3, 16, 16, 3, generator=torch.Generator().manual_seed(0))
-    assert codec.psnr(clips + 0.1, clips).tolist() == pytest.approx([20, 20], abs=1e-3)
-    assert codec.ssim(clips, clips).tolist() == pytest.approx([1, 1], abs=1e-5)
-    assert codec.ssim(clips.flip(2), clips).max() < 0.5
+    assert psnr(clips + 0.1, clips).tolist() == pytest.approx([20, 20], abs=1e-3)
+    assert ssim(clips, clips).tolist() == pytest.approx([1, 1], abs=1e-5)
+    assert ssim(clips.flip(2), clips).max() < 0.5
 
 
 # -- probes ----------------------------------------------------------------------------------------------------------
@@ -279,7 +278,7 @@ def test_a_batch_of_prompts_is_what_the_nodes_make_one_by_one(bundle, sampler, g
             torch.zeros(generation.latent_shape(bundle, SIZE)), seed=7 + i, guidance_scale=guidance, sampler=sampler,
         )  # fmt: skip
         with torch.inference_mode():
-            one = codec.to_frames(bundle.autoencoder.decode(latent))
+            one = to_frames(bundle.autoencoder.decode(latent))
         torch.testing.assert_close(clips[i], one[0], atol=1e-5, rtol=1e-4)
     assert (clips[0] - clips[1]).abs().max() > 1e-3
 

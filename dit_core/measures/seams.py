@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from sora_dit.dit_core.autoencoder import AutoencoderConfig
-from sora_dit.dit_core.transformer import TransformerConfig
 from torch import Tensor
+
+from ..autoencoder import AutoencoderConfig
+from ..transformer import TransformerConfig
 
 
 @dataclass(frozen=True)

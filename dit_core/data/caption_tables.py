@@ -1,0 +1,144 @@
+"""Captions from CSV and JSON Lines files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .scan import Problem
+
+FILE_COLUMNS = ("file", "file_name", "filename", "path", "video")
+TEXT_COLUMNS = ("caption", "text", "prompt")
+CSV_NAMES = ("captions.csv", "metadata.csv")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One caption of a table: the clip's path below the scanned folder, as written there, the words, where it stood."""
+
+    clip: str
+    written: str
+    caption: str
+    table: str
+    line: int
+
+
+def find_tables(folder: Path) -> list[Path]:
+    """Caption tables in a folder and below it, sorted."""
+    tables = []
+    for place, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        tables += [
+            Path(place) / name
+            for name in files
+            if not name.startswith(".") and (name.lower() in CSV_NAMES or name.lower().endswith(".jsonl"))
+        ]
+    return sorted(tables)
+
+
+def read_table(path: Path, text: str, folder: Path) -> tuple[list[Row], list[Problem]]:
+    """Rows of a table whose contents are `text`, and what was passed over.
+
+    Raises:
+        DataError: the columns for the file or for the caption are missing; says which there are.
+    """
+    name = path.relative_to(folder).as_posix()
+    records, problems = _csv_records(path, text) if path.suffix.lower() == ".csv" else _json_records(path, text, name)
+    rows: list[Row] = []
+    for line, record in records:
+        written = str(record[0]).strip()
+        if not written:
+            problems.append(
+                Problem(
+                    "caption without clip", name, f"{path}, line {line}, names no file; expected the path of a clip."
+                )
+            )
+            continue
+        rows += [Row(_below(written, path, folder), written, words, name, line) for words in _wordings(record[1])]
+    return rows, problems
+
+
+def _wordings(value: Any) -> list[str]:
+    """One caption or several, stripped; [""] for none."""
+    values = value if isinstance(value, list) else [value]
+    texts = [" ".join(str(text).split()) for text in values if text is not None]
+    return texts or [""]
+
+
+def _below(written: str, table: Path, folder: Path) -> str:
+    """The path that a table means, below the scanned folder, with slashes."""
+    written = written.replace("\\", "/")
+    if os.path.isabs(written):
+        return os.path.relpath(written, folder).replace(os.sep, "/")
+    here = table.parent.relative_to(folder).as_posix()
+    return posixpath.normpath(posixpath.join(here, written)).rstrip("/")
+
+
+def _columns(path: Path, there: Sequence[str], where: str = "") -> tuple[str, str]:
+    """The names of the columns for the file and for the caption, of those `there`. Raises `DataError`."""
+    known = {str(name).strip().lower(): name for name in there if name is not None}
+    file = next((known[name] for name in FILE_COLUMNS if name in known), None)
+    text = next((known[name] for name in TEXT_COLUMNS if name in known), None)
+    if file is None or text is None:
+        missing = " and ".join(
+            what
+            for what, column in (
+                (f"one for the clip ({', '.join(FILE_COLUMNS)})", file),
+                (f"one for the words ({', '.join(TEXT_COLUMNS)})", text),
+            )
+            if column is None
+        )
+        got = ", ".join(str(name) for name in there) or "none"
+        how = "" if where else " Name the columns in the first line."
+        raise DataError(f"{path}{where} has the columns {got}; expected {missing}.{how}")
+    return file, text
+
+
+def _csv_records(path: Path, text: str) -> tuple[list[tuple[int, tuple]], list[Problem]]:
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count) if first else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        file, words = _columns(path, reader.fieldnames or [])
+        return [(reader.line_num, (row[file] or "", row[words])) for row in reader], []
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.line_num}, cannot be read: {error}; expected a table of comma-separated values."
+        ) from error
+
+
+def _json_records(path: Path, text: str, name: str) -> tuple[list[tuple[int, tuple]], list[Problem]]:
+    records: list[tuple[int, tuple]] = []
+    problems: list[Problem] = []
+    for line, value in _json_lines(text):
+        try:
+            if not isinstance(value, dict):
+                raise DataError(
+                    f'{path}, line {line}, is no JSON object; expected {{"file": "...", "caption": "..."}}.'
+                )
+            file, words = _columns(path, list(value), f", line {line},")
+        except DataError as error:
+            problems.append(Problem("caption line unreadable", name, str(error)))
+        else:
+            records.append((line, (value[file] or "", value[words])))
+    if problems and not records:
+        raise DataError(problems[0].sentence)
+    return records, problems
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
+    """(line number, value) of each line that is not blank; None for a line that is no JSON."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError:
+                yield number, None

@@ -1,0 +1,250 @@
+"""Finding clips and captions in a folder, and folders with something wrong in them."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sora_dit.dit_core.data import read_captions, scan, survey
+from sora_dit.dit_core.data.source import ClipSource
+from sora_dit.dit_core.errors import DataError, MediaError
+from sora_dit.dit_core.media import write_video
+
+
+def film(path, count=9, height=32, width=48, fps=8, seed=0, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = torch.rand(1, height // 8, width // 8, 3, generator=torch.Generator().manual_seed(seed))
+    frames = frames.repeat_interleave(8, 1).repeat_interleave(8, 2) * torch.linspace(0.5, 1, count)[:, None, None, None]
+    write_video(path, frames, fps, **options)
+
+
+def images(folder, count=5, size=(48, 32), name="{:03d}.png", start=1):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(start, start + count):
+        Image.new("RGB", size, (number * 20, 100, 50)).save(folder / name.format(number))
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("mixed")
+    film(root / "b.mp4")
+    film(root / "a.webm", fps=Fraction(24000, 1001), height=48, width=32)
+    film(root / "sub" / "moving.gif", count=6, fps=10)
+    film(root / "sub" / "moving.webp", count=6, fps=10)
+    images(root / "sub" / "waves")
+    images(root / "takes", name="left_{}.png", count=11)
+    images(root / "takes", name="right-{:02d}.jpg", count=2)
+    images(root / ".hidden")
+    Image.new("RGB", (8, 8)).save(root / "sub" / "still.webp")
+    Image.new("RGB", (8, 8)).save(root / "b.jpg")  # the preview of a video
+    (root / "notes.md").write_text("notes")
+    (root / "._b.mp4").write_bytes(b"what macOS leaves behind")
+    return root
+
+
+def test_all_kinds_of_clips_are_found_in_order(mixed):
+    found = scan(mixed, image_fps=12)
+    facts = [(clip.name, clip.kind, clip.width, clip.height, clip.fps) for clip in found.clips]
+    assert facts == [
+        ("a.webm", "video", 32, 48, Fraction(24000, 1001)),
+        ("b.mp4", "video", 48, 32, 8),
+        ("sub/moving.gif", "animation", 48, 32, 10),
+        ("sub/moving.webp", "animation", 48, 32, 10),
+        ("sub/waves", "images", 48, 32, 12),
+        ("takes/left", "images", 48, 32, 12),
+        ("takes/right", "images", 48, 32, 12),
+    ]
+    assert [clip.frames for clip in found.clips if clip.kind != "video"] == [6, 6, 5, 11, 2]
+    assert found.clips[1].frames == 9 and found.clips[1].seconds == pytest.approx(9 / 8)
+    assert found.clips[0].seconds == pytest.approx(9 * 1.001 / 24, abs=0.05)
+    assert found.ignored == ("b.jpg", "notes.md", "sub/still.webp") and found.problems == ()
+    assert found.clips[1].size == (mixed / "b.mp4").stat().st_size
+
+
+def test_images_go_by_number_not_by_letter(mixed):
+    left = next(clip for clip in scan(mixed).clips if clip.name == "takes/left")
+    assert left.images == tuple(f"left_{k}.png" for k in range(1, 12))
+    reds = [int(picture[0, 0, 0]) for _, picture in ClipSource(left).frames()]
+    assert reds == [20 * k for k in range(1, 12)]
+
+
+def test_grey_images_of_16_bits_and_turned_photos(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "turned").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: to be turned a quarter
+    for k in range(2):
+        Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep" / f"{k}.png")
+        Image.new("RGB", (16, 8)).save(tmp_path / "turned" / f"{k}.jpg", exif=exif)
+    deep, turned = scan(tmp_path).clips
+    assert next(ClipSource(deep).frames())[1][0, 0].tolist() == [40000 >> 8] * 3
+    assert (turned.width, turned.height) == (8, 16) and next(ClipSource(turned).frames())[1].shape == (16, 8, 3)
+
+
+def test_gaps_in_the_numbers_are_told(tmp_path):
+    images(tmp_path / "run", count=2)
+    images(tmp_path / "run", count=2, start=7)
+    assert "from 002.png to 007.png" in scan(tmp_path).clips[0].notes[0]
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    root = tmp_path_factory.mktemp("damaged")
+    for k in range(2):
+        film(root / f"good{k}.mp4", seed=k)
+    film(root / "cut.mkv", count=40, height=64, width=64)
+    for name in ("cut.mkv", "headless.mp4"):
+        data = (root / (name if name == "cut.mkv" else "good0.mp4")).read_bytes()
+        (root / name).write_bytes(data[: len(data) // 2])
+    (root / "text.mp4").write_text("This is not a video. " * 50)
+    (root / "empty.mov").write_bytes(b"")
+    (root / "lone.gif").write_bytes(b"GIF89a nonsense")
+    Image.new("RGB", (8, 8)).save(root / "single.gif")
+    images(root / "sizes", count=3)
+    Image.new("RGB", (32, 48)).save(root / "sizes" / "002.png")
+    images(root / "broken", count=3)
+    (root / "broken" / "003.png").write_bytes(b"\x89PNG but no more")
+    return root
+
+
+def test_unreadable_files_are_reported_and_skipped(damaged):
+    found = scan(damaged)
+    reasons = {problem.file: problem.sentence for problem in found.problems}
+    assert {clip.name for clip in found.clips} >= {"good0.mp4", "good1.mp4"}
+    assert set(reasons) >= {"text.mp4", "empty.mov", "lone.gif", "single.gif", "sizes", "broken"}
+    for file, sentence in reasons.items():
+        assert file in sentence and sentence.endswith(".") and sentence.count(str(damaged)) >= 1
+    assert "damaged, or not a video file" in reasons["text.mp4"] and "0 bytes" in reasons["empty.mov"]
+    assert "single picture" in reasons["single.gif"] and "003.png" in reasons["broken"]
+    assert "002.png is 32 x 48; expected 48 x 32 as 001.png" in reasons["sizes"]
+
+
+def test_a_look_through_finds_what_headers_hide(damaged):
+    found = survey(damaged)
+    assert [clip.file.name for clip in found.clips if "good" not in clip.file.name] in ([], ["cut.mkv"])
+    assert {problem.file for problem in found.problems} >= {"headless.mp4", "text.mp4", "sizes", "broken"}
+
+
+def test_a_truncated_film_whose_header_is_whole_is_left_out(tmp_path):
+    film(tmp_path / "whole.mp4")
+    film(tmp_path / "half.mp4", count=60, height=64, width=64)  # its index stands in front
+    data = (tmp_path / "half.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(data[: len(data) * 2 // 3])
+    found = survey(tmp_path)
+    assert [clip.file.name for clip in found.clips] == ["whole.mp4"]
+    assert "half.mp4" in found.problems[0].sentence and "60 frames" in found.problems[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda root: root / "nowhere", "does not exist"),
+        (lambda root: root, "is empty"),
+        (lambda root: (root / "a.txt").write_text("x") and root, "only other files (a.txt)"),
+        (lambda root: (root / "a.txt").write_text("x") and root / "a.txt", "is a file"),
+        (lambda root: (root / "a.mp4").write_text("x") and root, "none can be read"),
+    ],
+)
+def test_folders_without_clips_are_refused_in_words(tmp_path, make, words):
+    folder = make(tmp_path)
+    with pytest.raises(DataError) as error:
+        scan(folder)
+    assert words in str(error.value) and str(folder) in str(error.value) and "expected" in str(error.value)
+
+
+def test_progress_may_cancel(mixed):
+    seen = []
+
+    def tell(done, total, name):
+        seen.append((done, total, name))
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan(mixed, on_progress=tell)
+    assert [(done, total) for done, total, _ in seen] == [(0, 7), (1, 7), (2, 7), (3, 7)]
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    for name in ("one.mp4", "two.mp4", "three.mp4", "10_red-balloon_at sea/x.mp4", "deep/01/y.mp4"):
+        film(tmp_path / name, count=2)
+    images(tmp_path / "waves at night", count=2)
+    return tmp_path
+
+
+def words(folder):
+    book = read_captions(scan(folder))
+    return book, {name: (caption.wordings, caption.source) for name, caption in book.captions.items()}
+
+
+def test_captions_come_from_texts_then_tables_then_folders(captioned):
+    (captioned / "one.txt").write_text("first\n\n second wording \nfirst\n", encoding="utf-8")
+    (captioned / "two.mp4.txt").write_text("\ufeffcafé", encoding="utf-8")
+    (captioned / "captions.csv").write_text('file,caption\none.mp4,unused\nthree,"a, b"\nthree.mp4,c\n')
+    book, captions = words(captioned)
+    assert captions == {
+        "one.mp4": (("first", "second wording"), "text"),
+        "two.mp4": (("café",), "text"),
+        "three.mp4": (("a, b", "c"), "table"),
+        "10_red-balloon_at sea/x.mp4": (("red balloon at sea",), "folder"),
+        "deep/01/y.mp4": (("deep",), "folder"),
+        "waves at night": (("waves at night",), "folder"),
+    }
+    assert book.problems == () and book.refused == ()
+    book.require()
+
+
+def test_missing_and_empty_captions_are_told_apart(captioned):
+    (captioned / "one.txt").write_text(" \n")
+    book, _ = words(captioned)
+    assert book.captions["one.mp4"].is_empty and not book.captions["two.mp4"].is_empty
+    assert book.captions["two.mp4"].source == "none" and book.captions["two.mp4"].wordings == ()
+
+
+def test_json_lines_and_tables_in_subfolders(captioned):
+    rows = [{"file_name": "one.mp4", "text": ["x", "y"]}, {"file_name": "./two.mp4", "text": "z"}]
+    lines = "\n".join([*map(json.dumps, rows), "{broken", '{"file_name": "gone.mp4", "text": "?"}', '{"a": 1}'])
+    (captioned / "data.jsonl").write_text(lines)
+    (captioned / "deep" / "metadata.csv").write_text("path;prompt\n01\\y.mp4;from below\n../three.mp4;from beside\n")
+    book, captions = words(captioned)
+    assert captions["one.mp4"][0] == ("x", "y") and captions["two.mp4"][0] == ("z",)
+    assert captions["deep/01/y.mp4"][0] == ("from below",) and captions["three.mp4"][0] == ("from beside",)
+    sentences = " ".join(problem.sentence for problem in book.problems)
+    assert "line 3" in sentences and "line 4, names 'gone.mp4'" in sentences and "line 5" in sentences
+    assert len(book.problems) == 3 and book.refused == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("captions.csv", b"clip,title\none.mp4,hello\n", ["clip, title", "file_name", "caption, text, prompt"]),
+        ("captions.csv", b"file,title\none.mp4,hello\n", ["file, title", "one for the words"]),
+        ("metadata.csv", "file,caption\none.mp4,café\n".encode("latin-1"), ["UTF-8", "0xe9", "line 2"]),
+        ("metadata.csv", "file,caption\none.mp4,x\n".encode("utf-16"), ["UTF-16", "expected"]),
+        ("captions.csv", b"", ["none", "one for the clip"]),
+        ("x.jsonl", b'{"clip": "one.mp4"}\n', ["line 1", "columns clip"]),
+        ("x.jsonl", b"not json\n", ["line 1", "no JSON object"]),
+        ("one.txt", "café".encode("latin-1"), ["one.txt", "0xe9"]),
+    ],
+)
+def test_caption_files_that_cannot_be_used_are_refused(captioned, name, data, expected):
+    (captioned / name).write_bytes(data)
+    book, _ = words(captioned)
+    with pytest.raises(DataError) as error:
+        book.require()
+    assert str(captioned / name) in str(error.value)
+    for word in expected:
+        assert word in str(error.value)
+
+
+def test_a_file_that_vanishes_after_the_scan_is_named(tmp_path):
+    film(tmp_path / "a.mp4")
+    clip = scan(tmp_path).clips[0]
+    clip.path.unlink()
+    with pytest.raises(MediaError, match=r"a\.mp4 does not exist"):
+        next(ClipSource(clip).frames())
