@@ -23,6 +23,6 @@ from .timing import Timeline, exact_times, resample
 __all__ = [
     "Analysis", "Bucket", "BucketRules", "CacheFormat", "CachePlan", "Caption", "CaptionBook", "ClipFile", "ClipSet",
     "CutFinder", "CutRules", "DoctorRules", "Finding", "Fingerprint", "Histogram", "Problem", "Report", "Scan",
-    "SkyClips", "Survey", "SurveyedClip", "Timeline", "TrainingClips", "Window", "analyse", "bucket_counts", "exact_times",
-    "examine", "plan_cache", "read_captions", "resample", "scan", "segments", "survey",
+    "SkyClips", "Survey", "SurveyedClip", "Timeline", "TrainingClips", "Window", "analyse", "bucket_counts",
+    "exact_times", "examine", "plan_cache", "read_captions", "resample", "scan", "segments", "survey",
 ]  # fmt: skip

@@ -135,6 +135,21 @@ def fetch(url: str, file: dict[str, str]) -> bytes:
         return answer.read()
 
 
+def preview(ed: Editor, workflow: dict[str, Any], path: Path, steps: int = 120) -> None:
+    """Screenshot of a run on its way, with the latent's preview on the denoise node (--preview-method latent2rgb)."""
+    ed.load(workflow)
+    ed.page.evaluate(
+        """steps => { for (const node of app.graph._nodes) for (const widget of node.widgets ?? [])
+            if (widget.name === "steps") widget.value = steps }""",
+        steps,
+    )
+    ed.page.evaluate("() => app.queuePrompt(0, 1)")
+    ed.page.wait_for_timeout(6000)
+    ed.picture(path)
+    urllib.request.urlopen(urllib.request.Request(ed.url + "/interrupt", b"{}", method="POST"), timeout=30).close()
+    ed.page.wait_for_timeout(1000)
+
+
 def tour(url: str, pictures: Path, pack: str = "", chromium: str | None = None) -> dict[str, Any]:
     """Run every template of the pack; screenshots `<template>.png`. Returns what was seen, by template."""
     seen: dict[str, Any] = {}
@@ -154,6 +169,8 @@ def tour(url: str, pictures: Path, pack: str = "", chromium: str | None = None) 
                 ed.clear()
                 ed.drop(files[0]["filename"], fetch(url, files[0]))
                 restored = ed.node_types() == types
+            if name == "text_to_video":
+                preview(ed, workflow, pictures / "preview.png")
             seen[name] = {"status": entry["status"]["status_str"], "missing": missing, "videos": shown,
                           "files": [one["filename"] for one in files], "restored": restored}  # fmt: skip
         seen["page errors"] = ed.errors

@@ -95,7 +95,9 @@ def test_all_clips_come_at_the_rate_asked_for(found, fps, first):
 
 def test_cuts_split_and_short_stretches_are_told(tmp_path):
     generator = torch.Generator().manual_seed(3)
-    scenes = [torch.rand(8, 8, 3, generator=generator).repeat_interleave(4, 0).repeat_interleave(4, 1) for _ in range(3)]
+    scenes = [
+        torch.rand(8, 8, 3, generator=generator).repeat_interleave(4, 0).repeat_interleave(4, 1) for _ in range(3)
+    ]
     frames = torch.stack([scenes[0]] * 10 + [scenes[1]] * 4 + [scenes[2]] * 6)
     write_video(tmp_path / "scenes.mp4", frames, 8)
     clips = ClipSet.from_folder(tmp_path, RULES)
@@ -104,7 +106,9 @@ def test_cuts_split_and_short_stretches_are_told(tmp_path):
         "frames 10 to 13 between scene cuts, has 4 frames; expected at least 5."
     ]
     for index, scene in ((0, scenes[0]), (1, scenes[2])):
-        assert (clips.clip(index) * 0.5 + 0.5 - scene.permute(2, 0, 1)[:, None]).abs().mean() < 0.05
+        assert (
+            clips.clip(index) * 0.5 + 0.5 - scene.permute(2, 0, 1)[:, None]
+        ).abs().mean() < 0.08  # another scene: 0.3
 
 
 def test_sets_without_a_long_enough_clip_are_refused(folder):
@@ -138,8 +142,9 @@ def test_reading_from_the_middle_gives_the_same_frames(long_film, number, monkey
     monkeypatch.setattr(media_read.Film, "_decode", counting)
     for index in (mine[0], mine[8], mine[-1], mine[3]):
         decoded.clear()
-        assert numbers(clips.clip(index)) == [k % 64 for k in clips.windows[index].frames], name
-    assert numbers(clips.clip(mine[-1])) == [k % 64 for k in clips.windows[mine[-1]].frames]
+        frames = clips.windows[index].frames
+        assert numbers(clips.clip(index)) == [k % 64 for k in frames], name
+        assert len(decoded) == (9 if frames[0] > 50 else frames[-1] + 1)  # from 2 s on, nothing before is handed over
 
 
 def test_a_file_that_cannot_be_read_from_the_middle_is_read_from_the_beginning(long_film, monkeypatch):
@@ -229,7 +234,9 @@ def test_the_fingerprint_tells_what_differs(tmp_path):
 def test_skies_have_the_same_interface():
     source = SkySource(seed=3, frames=5, height=16, width=32)
     skies = SkyClips(source, 3, wordings=2)
-    assert len(skies) == 3 and skies.bucket(2) == Bucket(5, 16, 32) and skies.by_bucket() == {skies.bucket(0): [0, 1, 2]}
+    assert (
+        len(skies) == 3 and skies.bucket(2) == Bucket(5, 16, 32) and skies.by_bucket() == {skies.bucket(0): [0, 1, 2]}
+    )
     assert torch.equal(skies.clip(1), source.clips(1, 1, "cpu")[0]) and skies.clip(1).shape == (3, 5, 16, 32)
     assert skies.captions(2) == tuple(source.captions(2, 2)) and len(skies.captions(2)) == 2
     with pytest.raises(IndexError):
