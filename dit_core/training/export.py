@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..checkpoint import Header, load_bundle, save_bundle
+from ..checkpoint import Header, load_bundle, read_header, save_bundle
 from ..errors import CheckpointError, SoraDiTError
 from ..text import TextEncoder
 from ..transformer import TransformerConfig, VideoDiT
@@ -26,7 +27,11 @@ LATENTS_DIFFER = 0.02  # in standard deviations: more is another autoencoder, no
 
 
 def export_bundle(
-    state_folder: str | Path, autoencoder_bundle: str | Path, output: str | Path, dtype: torch.dtype = torch.float16
+    state_folder: str | Path,
+    autoencoder_bundle: str | Path,
+    output: str | Path,
+    dtype: torch.dtype = torch.float16,
+    earlier: Sequence[str | Path] = (),
 ) -> Header:
     """Put the averaged weights of a transformer's training and an autoencoder into one bundle.
 
@@ -37,6 +42,7 @@ def export_bundle(
         autoencoder_bundle: a bundle with the autoencoder that made the latents of the training.
         output: the bundle to write, `.safetensors`; it appears whole or not at all.
         dtype: storage type.
+        earlier: bundles that this training began from; how they were made goes into the provenance.
 
     Returns: the header of the file written. Its provenance holds the autoencoder's, the training's settings and its
         position (step, samples, seconds, loss), and the date.
@@ -64,6 +70,10 @@ def export_bundle(
         "finished": bool(total) and position.get("step", 0) >= total,
         "weights": "moving average",
     }
+    before = [read_header(bundle).provenance for bundle in earlier]
+    for made in before:
+        provenance |= {part: how for part, how in made.items() if part == "text_encoder"}
+    provenance["transformer"]["before"] = [made["transformer"] for made in before if "transformer" in made]
     components = {
         "transformer": (config.to_dict(), transformer.state_dict()),
         "text_encoder": (text.config_dict(), text.state_dict()),
@@ -132,9 +142,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, required=True, help="folder with the state of the transformer's training")
     parser.add_argument("--autoencoder", type=Path, required=True, help="bundle with the autoencoder of its latents")
     parser.add_argument("--output", type=Path, required=True, help="bundle to write, .safetensors")
+    parser.add_argument("--earlier", type=Path, nargs="*", default=[], help="bundles this training began from")
     args = parser.parse_args(argv)
     try:
-        header = export_bundle(args.state, args.autoencoder, args.output)
+        header = export_bundle(args.state, args.autoencoder, args.output, earlier=args.earlier)
     except SoraDiTError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
