@@ -16,7 +16,7 @@ SMALLEST = 8  # pixels: below this nothing is left after three halvings
 class PatchDiscriminator(nn.Module):
     """Video `[B, 3, F, H, W]` in -1..1 to scores `[B, 1, f, H / 8, W / 8]`, one for each patch it can see.
 
-    A 3-D PatchGAN (arXiv:1611.07004, section 3.2.2): each score looks at 38 x 38 pixels and 13 frames. The first
+    A 3-D PatchGAN (arXiv:1611.07004, section 3.2.2): each score looks at 38 x 38 pixels and 17 frames. The first
     convolution looks at pairs of frames as well as at pixels, so that flicker is as visible as blur. No batch norm: in
     the small batches of video it would let the clips of a batch tell on each other. `spectral` keeps each layer's gain
     at 1 (arXiv:1802.05957).

@@ -67,7 +67,9 @@ def test_a_grating_has_its_energy_in_its_band(period, band):
 
 def test_half_the_contrast_is_a_quarter_of_the_energy_and_blur_takes_the_fine_first():
     flat = 0.5 * clips() + 0.5 * clips().mean(dim=(2, 3), keepdim=True)
-    assert all(ratio.tolist() == pytest.approx([0.25, 0.25], rel=1e-3) for ratio in detail_ratio(flat, clips()).values())
+    assert all(
+        ratio.tolist() == pytest.approx([0.25, 0.25], rel=1e-3) for ratio in detail_ratio(flat, clips()).values()
+    )
     soft = torch.nn.functional.avg_pool3d(clips(side=34).movedim(-1, 1), (1, 3, 3), 1).movedim(1, -1)
     ratio = {name: value.mean().item() for name, value in detail_ratio(soft, clips(side=34)[:, :, 1:-1, 1:-1]).items()}
     assert ratio["fine"] < 0.3 * ratio["middle"] < 0.3 * ratio["coarse"] < 0.3
@@ -121,4 +123,3 @@ def test_codec_quality_of_a_codec_that_loses_nothing_and_of_one_that_blurs():
     model.decode = lambda latent: torch.nn.functional.avg_pool3d(latent, (1, 3, 3), 1, (0, 1, 1))
     blurred = codec_quality(model, [video])
     assert blurred.fine < 0.3 and blurred.psnr < 20 and blurred.to_dict(1)["fine"] == round(blurred.fine, 1)
-

@@ -1,5 +1,6 @@
 """The adversarial half of the autoencoder's training: hinge, lambda, late start, and that it can be gone on with."""
 
+import argparse
 import dataclasses
 import json
 
@@ -7,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from sora_dit.dit_core.autoencoder import AutoencoderConfig
+from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.errors import CheckpointError, ConfigError, ShapeError
 from sora_dit.dit_core.training import autoencoder as stage
 from sora_dit.dit_core.training.adversary import AdversarialSettings, Adversary, adaptive_weight
-from sora_dit.dit_core.training.autoencoder import AutoencoderTraining, new_autoencoder, train_autoencoder
+from sora_dit.dit_core.training.autoencoder import AutoencoderTraining, train_autoencoder
 from sora_dit.dit_core.training.discriminator import (
     LeCam,
     PatchDiscriminator,
@@ -21,6 +22,7 @@ from sora_dit.dit_core.training.discriminator import (
 )
 from sora_dit.dit_core.training.likelihood import LikelihoodSettings
 from sora_dit.dit_core.training.loop import LoopSettings
+from sora_dit.dit_core.training.options import add_autoencoder_options, autoencoder_training
 from sora_dit.dit_core.training.sky_data import SkySource
 
 CPU = torch.device("cpu")
@@ -42,11 +44,15 @@ def few_clips_to_measure():
     patch.undo()
 
 
+def fresh(linear="encoder"):
+    """Not fitted to clips, as a real training starts: that takes longer than all of these."""
+    torch.manual_seed(1)
+    return CausalVideoAutoencoder(dataclasses.replace(CONFIG, linear=linear))
+
+
 def train(folder, steps, training=ALL, linear="encoder"):
-    config = dataclasses.replace(CONFIG, linear=linear)
-    model = new_autoencoder(config, SOURCE, training, CPU)
     loop = LoopSettings(steps=steps, batch=2, warmup=2, decay=0.0, log_every=1)
-    return train_autoencoder(model, SOURCE, folder, loop, training, CPU)[0]
+    return train_autoencoder(fresh(linear), SOURCE, folder, loop, training, CPU)[0]
 
 
 def state(folder):
@@ -113,8 +119,7 @@ def test_a_discriminator_judges_patches_in_space_and_time(norm):
     video = torch.rand(1, 3, 17, 96, 96, requires_grad=True)
     network(video)[0, 0, 2, 6, 6].backward()
     seen = [video.grad.abs().sum(dim=tuple(d for d in range(5) if d != axis)).nonzero() for axis in (2, 3, 4)]
-    assert [int(s.max() - s.min()) + 1 for s in seen] == [17, 38, 38] or \
-        [int(s.max() - s.min()) + 1 for s in seen][1:] == [38, 38]  # fmt: skip
+    assert [int(s.max() - s.min()) + 1 for s in seen] == [17, 38, 38]
 
 
 def test_a_discriminator_refuses_what_it_cannot_do():
@@ -182,8 +187,8 @@ def test_before_its_start_the_adversary_changes_nothing_and_after_it_does(tmp_pa
         shared = {key: value for key, value in state(a).items() if "adversary" not in key}
         different = differing(shared, state(b))
         assert not different if same else any(key.startswith("module.autoencoder.decoder") for key in different)
-        fresh = Adversary(game, ALL.seed, CPU).module.state_dict()
-        still = [torch.equal(state(a)[f"rival.adversary.{key}"], value) for key, value in fresh.items()]
+        untaught = Adversary(game, ALL.seed, CPU).module.state_dict()
+        still = [torch.equal(state(a)[f"rival.adversary.{key}"], value) for key, value in untaught.items()]
         assert all(still) if same else not any(still)
         assert same != any(key.startswith("optimiser.adversary") for key in state(a))
     lines = [json.loads(line) for line in (tmp_path / "a7" / "log.jsonl").read_text().splitlines()]
@@ -195,14 +200,14 @@ def test_the_discriminator_is_not_trained_by_the_decoders_loss(tmp_path):
     """With a learning rate of zero of its own it stays as it was, whatever the loop steps."""
     game = dataclasses.replace(GAME, start=0, lr=0.0, lecam=0.0)
     train(tmp_path, 3, dataclasses.replace(ALL, adversarial=game))
-    fresh = Adversary(game, ALL.seed, CPU).module.state_dict()
-    assert all(torch.equal(state(tmp_path)[f"rival.adversary.{key}"], value) for key, value in fresh.items())
+    untaught = Adversary(game, ALL.seed, CPU).module.state_dict()
+    assert all(torch.equal(state(tmp_path)[f"rival.adversary.{key}"], value) for key, value in untaught.items())
 
 
 @pytest.mark.parametrize("linear,moving", [("none", {"decoder"}), ("both", {"decoder"}), ("encoder", {"decoder"})])
 def test_a_frozen_encoder_stays_as_it_is_in_the_adversarial_training(tmp_path, linear, moving):
     training = dataclasses.replace(ALL, freeze_encoder=True, adversarial=dataclasses.replace(GAME, start=1))
-    before = new_autoencoder(dataclasses.replace(CONFIG, linear=linear), SOURCE, training, CPU)
+    before = fresh(linear)
     after = train(tmp_path, 4, training, linear)
     pairs = zip(before.named_parameters(), after.parameters(), strict=True)
     assert {name.split(".")[0] for (name, p), q in pairs if not torch.equal(p, q)} == moving
@@ -210,7 +215,7 @@ def test_a_frozen_encoder_stays_as_it_is_in_the_adversarial_training(tmp_path, l
 
 def test_everything_moves_when_nothing_is_frozen(tmp_path):
     training = dataclasses.replace(ALL, adversarial=dataclasses.replace(GAME, start=1))
-    before = new_autoencoder(dataclasses.replace(CONFIG, linear="both"), SOURCE, training, CPU)
+    before = fresh("both")
     after = train(tmp_path, 4, training, "both")
     still = [name for (name, p), q in zip(before.named_parameters(), after.parameters(), strict=True)
              if torch.equal(p, q)]  # fmt: skip
@@ -250,3 +255,21 @@ def test_a_state_from_before_these_options_goes_on_and_another_option_is_refused
     assert not differing(state(tmp_path / "old"), state(tmp_path / "new"))
     with pytest.raises(CheckpointError, match="'perceptual': 0.1.*another folder"):
         train(tmp_path / "old", 6, dataclasses.replace(plain, perceptual=0.1))
+
+
+def test_the_command_line_asks_for_all_of_it_and_for_none_by_default():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--optimiser", default="muon")
+    parser.add_argument("--lr", type=float, default=0.0)
+    add_autoencoder_options(parser)
+    assert autoencoder_training(parser.parse_args([])) == AutoencoderTraining()
+    line = "--likelihood laplace --beta 0.5 --perceptual-weight 0.1 --freeze-encoder --adversarial-start 7 --r1 2"
+    asked = autoencoder_training(parser.parse_args([*line.split(), "--adversarial-weight", "0.3"]))
+    assert asked == AutoencoderTraining(
+        freeze_encoder=True,
+        likelihood=LikelihoodSettings("laplace", 0.5),
+        perceptual=0.1,
+        adversarial=AdversarialSettings(start=7, weight=0.3, r1=2.0),
+    )
+    with pytest.raises(ConfigError, match="perceptual = -1.0"):
+        autoencoder_training(parser.parse_args(["--perceptual-weight", "-1"]))
