@@ -54,7 +54,8 @@ class Container:
 CODECS: dict[str, VideoCodec] = {
     "h264": VideoCodec(
         "H.264", "libx264", "yuv420p", (0, 51), {"low": 28, "medium": 23, "high": 18, "best": 12},
-        {"crf": "{q}", "preset": "medium", "x264-params": "chromaloc=1"},
+        # mbtree=0: with it x264 reads beyond its rows, and small pictures come out a little different each time
+        {"crf": "{q}", "preset": "medium", "x264-params": "chromaloc=1:mbtree=0"},
     ),
     "hevc": VideoCodec(
         "H.265", "libx265", "yuv420p", (0, 51), {"low": 30, "medium": 26, "high": 21, "best": 15},

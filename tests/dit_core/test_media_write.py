@@ -298,3 +298,15 @@ def test_luma_and_chroma_are_those_of_the_standard():
     primaries = torch.eye(3)[:, None, None].expand(3, 2, 2, 3)
     got = np.stack([to_yuv420(frame).reshape(-1)[[0, 4, 5]] for frame in primaries])
     assert got.tolist() == [[63, 102, 240], [173, 42, 26], [32, 240, 118]]  # 100 % red, green, blue in BT.709, 8 bits
+
+
+def test_the_same_frames_give_the_same_file(tmp_path):
+    generator = torch.Generator().manual_seed(4)
+    cells = torch.rand(5, 8, 8, 3, generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    frames = torch.cat([cells[k : k + 1] + 0.02 * torch.rand(4, 64, 64, 3, generator=generator) for k in range(5)])
+    files, litter = [], []
+    for number in range(6):
+        litter.append(torch.rand(10_000 + 9_999 * number))  # other memory each time
+        write_video(tmp_path / f"{number}.mp4", [frames.clamp(0, 1)], fps=8)
+        files.append((tmp_path / f"{number}.mp4").read_bytes())
+    assert len(set(files)) == 1
