@@ -176,7 +176,7 @@ def load_autoencoder(args: argparse.Namespace, device: torch.device) -> tuple[Ca
 def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     """Encode clips once, train transformer and text encoder on them, write all three as one bundle."""
     autoencoder, provenance = load_autoencoder(args, device)
-    source = replace(TRANSFORMER_SOURCE, height=args.size, width=args.size, frames=args.frames)
+    source = replace(TRANSFORMER_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
     start = load_bundle(args.start) if args.start else None
     text, made = starting_text(args, start)
     provenance |= {part: how for part, how in made.items() if part == "text_encoder"}
@@ -188,7 +188,12 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
         steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=args.warmup, decay=args.decay
     )
     training = TransformerTraining(
-        optimiser=args.optimiser, lr=args.lr or TransformerTraining.lr, seed=args.seed, train_text=args.train_text
+        optimiser=args.optimiser,
+        lr=args.lr or TransformerTraining.lr,
+        precision=args.precision,
+        compile=args.compile or None,
+        seed=args.seed,
+        train_text=args.train_text,
     )
     position, done = train_transformer(
         model, text, cache, args.state / "transformer", loop, training, device, print_line
@@ -271,7 +276,7 @@ def cached_latents(
     device: torch.device,
 ) -> LatentCache:
     """The latent cache of this state folder; made and kept there if it is not yet."""
-    path = args.state / f"latents_{args.size}_{args.frames}_{args.clips}.safetensors"
+    path = args.state / f"latents_{args.size}_{args.frames}_{args.fps:g}_{args.clips}.safetensors"
     if path.exists():
         return LatentCache.load(path, device)
     if device.type == "cuda":
@@ -303,6 +308,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--fps", type=float, default=12.0, help="frames a second of the transformer's clips")
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--compile", action="store_true", help="compile the blocks on a CPU too (needs a C++ compiler)")
     parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
     parser.add_argument("--train-text", action="store_true", help="let the text encoder learn with the transformer")
     parser.add_argument("--keep-cache", action="store_true")

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..device import training_dtype
 from ..generate import model_objective
 from ..text import TextEncoder
 from ..transformer import VideoDiT
@@ -37,6 +38,8 @@ class TransformerTraining:
     # An encoder that can read stays as it is: while the transformer does not listen yet, its gradients are noise, which
     # an optimiser with normalised steps blows up until nothing is left (seen: 0.54 -> 0.06 deviation over prompts).
     train_text: bool = False
+    precision: str = "auto"  # of the products: auto | float32 | bfloat16, see `training_dtype`
+    compile: bool | None = None  # compile the blocks; None = on an NVIDIA card only (a CPU needs a C++ compiler for it)
     seed: int = 1
 
 
@@ -93,7 +96,7 @@ def train_transformer(
     state.load()
     text.module.train(training.train_text)
     model.train()
-    compile_blocks(model, device)
+    compile_blocks(model, device, training.compile)
     done = run_loop(state, denoising_step(model, text, cache, loop.batch, training, device), loop, report)
     for average in averages.values():
         average.swap()
@@ -102,9 +105,9 @@ def train_transformer(
     return state.position, done
 
 
-def compile_blocks(model: VideoDiT, device: torch.device) -> None:
-    """Compile where that pays: on an NVIDIA card."""
-    if device.type == "cuda":
+def compile_blocks(model: VideoDiT, device: torch.device, wanted: bool | None = None) -> None:
+    """Compile the blocks if wanted; None: where that pays at once, on an NVIDIA card."""
+    if device.type == "cuda" if wanted is None else wanted:
         for block in model.blocks:
             block.compile()
 
@@ -123,6 +126,7 @@ def denoising_step(
     """
     objective = model_objective(model.config)
     end = text.tokenize([""])[0][0]
+    dtype = training_dtype(training.precision, device)
 
     def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
@@ -133,7 +137,7 @@ def denoising_step(
         sigma = objective.sigma(level * objective.timestep_max)[:, None] * ~known  # [B, T], 0 = known
         x = objective.network_input(objective.add_noise(clean, noise, sigma), sigma)
         target = objective.target(clean, noise, sigma)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             embedding = text.forward_ids(tokens, tokens != 0)
             prediction = model(x, objective.timestep(sigma), embedding.embeddings, embedding.mask, embedding.pooled)
         loss = denoising_loss(prediction - target, known)
