@@ -29,6 +29,7 @@ class AutoencoderConfig:
     spatial_downsample: tuple[bool, ...] = (True, True)  # halve height and width at each transition?
     linear: str = "none"  # see linear.py; both: beside the convolutions | encoder: encodes alone | alone: no others
     lookahead: int = 0  # later latent frames that decoding looks at: 0, or 1 for a linear codec that stands alone
+    linear_sides: int = 3  # rows and columns of latents that the linear codec looks at to decode a box, odd
     latent_mean: tuple[float, ...] | None = None  # per latent channel, measured after training
     latent_std: tuple[float, ...] | None = None
     # latent channels (and a constant) to red, green, blue, for previews; see colours.py
@@ -42,6 +43,8 @@ class AutoencoderConfig:
         _require(self.linear in ("none", "both", "encoder", "alone"), self, "linear", "none, both, encoder or alone")
         _require(_is_int(self.lookahead, 0) and self.lookahead <= 1, self, "lookahead", "0 or 1")
         _require(self.lookahead == 0 or self.linear == "alone", self, "lookahead", '0 unless linear is "alone"')
+        odd = _is_int(self.linear_sides, 1) and self.linear_sides % 2 == 1
+        _require(odd, self, "linear_sides", "an odd whole number of at least 1")
         self._check_per_resolution()
         for name in ("temporal_downsample", "spatial_downsample"):
             value, count = getattr(self, name), self.resolutions - 1

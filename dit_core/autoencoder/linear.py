@@ -18,7 +18,7 @@ from .latent import Posterior
 from .layers import CausalConv3d
 from .stream import Stream
 
-PAST, SIDES = 1, 3  # a decoded box depends on this latent frame and the one before, on 3 rows and 3 columns
+PAST = 1  # a decoded box depends on its latent frame and the one before
 
 
 class LinearCodec(nn.Module):
@@ -28,16 +28,24 @@ class LinearCodec(nn.Module):
 
     lookahead: how many later latent frames a decoded box depends on, 0 or 1. Boxes then join in time from both sides;
     decoding chunk by chunk gives each frame one latent frame later. Encoding stays causal.
+    sides: on how many rows and columns of latents a decoded box depends, odd.
     """
 
     def __init__(
-        self, channels: int, latent_channels: int, time: int, space: int, alone: bool = False, lookahead: int = 0
+        self,
+        channels: int,
+        latent_channels: int,
+        time: int,
+        space: int,
+        alone: bool = False,
+        lookahead: int = 0,
+        sides: int = 3,
     ) -> None:
         super().__init__()
-        self.time, self.space, self.lookahead = time, space, lookahead
+        self.time, self.space, self.lookahead, self.sides = time, space, lookahead, sides
         size = channels * time * space**2
         self.down = nn.Linear(size, latent_channels)
-        self.up = CausalConv3d(latent_channels, size, (PAST + 1 + lookahead, SIDES, SIDES))
+        self.up = CausalConv3d(latent_channels, size, (PAST + 1 + lookahead, sides, sides))
         # of the posterior, the same everywhere; beside convolutions those say it
         self.logvar = nn.Parameter(torch.full((latent_channels,), -8.0)) if alone else None
 
@@ -91,7 +99,7 @@ class LinearCodec(nn.Module):
         as noise, the same in every direction. This is the maximum-likelihood linear Gaussian model.
         """
         self._fit_down(clips(), whitening)
-        self._fit_up(clips())
+        self.fit_decoder(clips())
 
     def _fit_down(self, clips: Iterable[Tensor], whitening: float) -> None:
         count, total, products = 0, 0.0, 0.0
@@ -113,10 +121,15 @@ class LinearCodec(nn.Module):
         self.down.weight.copy_(vectors / scale)
         self.down.bias.copy_(-(vectors / scale) @ mean)
 
-    def _fit_up(self, clips: Iterable[Tensor], ridge: float = 1e-5) -> None:
+    @torch.no_grad()
+    def fit_decoder(self, clips: Iterable[Tensor], ridge: float = 1e-5) -> None:
+        """Set the decoder's weights by least squares for the encoder as it is; latents stay what they are.
+
+        clips: [B, C, F, H, W] each. ridge: weight of the squared weights, in units of a latent's mean square.
+        """
         squares, products = 0.0, 0.0
         for clip in clips:
-            x = self._neighbourhoods(self.encode(clip)).float()  # [N, latent_channels * depth * 9 + 1]
+            x = self._neighbourhoods(self.encode(clip)).float()  # [N, latent_channels * depth * sides^2 + 1]
             y = self.boxes(clip).flatten(0, 3).float()
             squares, products = squares + (x.T @ x).double(), products + (x.T @ y).double()
         squares += ridge * squares.diagonal().mean() * torch.eye(len(squares), device=squares.device)
@@ -125,12 +138,12 @@ class LinearCodec(nn.Module):
         self.up.bias.copy_(solution[:, -1])
 
     def _neighbourhoods(self, latent: Tensor) -> Tensor:
-        """What `up` sees at each place, and a 1 for its bias: `[B, C, T, h, w]` -> `[N, C * depth * 9 + 1]`."""
+        """What `up` sees at each place, and a 1 for its bias: `[B, C, T, h, w]` -> `[N, C * depth * sides^2 + 1]`."""
         first, last = latent[:, :, :1], latent[:, :, -1:]
         later = last.expand(-1, -1, self.lookahead, -1, -1)
         x = torch.cat([first.expand(-1, -1, PAST, -1, -1), latent, later], 2)
-        x = F.pad(x, (SIDES // 2,) * 4)
+        x = F.pad(x, (self.sides // 2,) * 4)
         depth = self.up.kernel_size[0]
-        x = x.unfold(2, depth, 1).unfold(3, SIDES, 1).unfold(4, SIDES, 1)  # [B, C, T, h, w, depth, 3, 3]
+        x = x.unfold(2, depth, 1).unfold(3, self.sides, 1).unfold(4, self.sides, 1)  # [B, C, T, h, w, depth, sides^2]
         x = x.movedim(1, 4).flatten(4).flatten(0, 3)
         return torch.cat([x, x.new_ones(len(x), 1)], 1)

@@ -88,8 +88,8 @@ class CausalVideoAutoencoder(nn.Module):
         self.decoder = Decoder(self.config) if self.config.linear != "alone" else None
         c = self.config
         sizes = (c.in_channels, c.latent_channels, c.temporal_factor, c.spatial_factor)
-        alone, ahead = self.encoder is None, c.lookahead
-        self.linear = LinearCodec(*sizes, alone=alone, lookahead=ahead) if c.linear != "none" else None
+        how = {"alone": self.encoder is None, "lookahead": c.lookahead, "sides": c.linear_sides}
+        self.linear = LinearCodec(*sizes, **how) if c.linear != "none" else None
 
     @property
     def statistics(self) -> LatentStatistics | None:

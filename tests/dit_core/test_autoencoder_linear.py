@@ -98,6 +98,25 @@ def test_the_fitted_decoder_is_the_least_squares_one():
 
 
 @torch.no_grad()
+def test_a_decoder_that_sees_more_neighbours_fits_better_and_leaves_the_latents_alone():
+    narrow, wide = (LinearCodec(3, 4, 4, 8, sides=sides) for sides in (3, 5))
+    # larger than the others': with as many places as weights even noise could be fitted
+    clips = [clip(9, 64, 64, seed=seed).cumsum(-1).cumsum(-2) * 0.02 for seed in range(24)]
+    narrow.fit(lambda: clips)
+    wide.down.load_state_dict(narrow.down.state_dict())
+    wide.fit_decoder(clips)
+    assert wide.up.weight.shape[-2:] == (5, 5)
+    torch.testing.assert_close(wide.encode(clips[0]), narrow.encode(clips[0]))
+    errors = [sum((c.decode(c.encode(v)) - v).square().mean().item() for v in clips) for c in (narrow, wide)]
+    assert errors[1] < 0.99 * errors[0]
+
+
+def test_sides_are_odd():
+    with pytest.raises(ConfigError, match="linear_sides = 4; allowed is an odd whole number"):
+        AutoencoderConfig(linear="alone", linear_sides=4)
+
+
+@torch.no_grad()
 def test_a_fresh_model_with_linear_path_is_that_linear_codec():
     torch.manual_seed(0)
     model, video = CausalVideoAutoencoder(LINEAR), clip(9)
