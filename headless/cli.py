@@ -1,4 +1,4 @@
-"""The command `sora-dit`: run, check, nodes, convert. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped."""
+"""The command `sora-dit`: run, check, nodes, convert, curves. Exit: 0 done, 1 failed, 2 bad input, 130 stopped."""
 
 from __future__ import annotations
 
@@ -97,6 +97,10 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--object-info", metavar="FILE", help="ComfyUI's /object_info as JSON, for nodes that this pack does not have"
     )
+    curves = commands.add_parser("curves", parents=[common], help="draw how a training goes", allow_abbrev=False)
+    curves.add_argument("folder", metavar="FOLDER", help="of the training: it holds log.jsonl; it may be running")
+    curves.add_argument("-o", "--output", metavar="OUT", help="picture to write (default: curves.png in the folder)")
+    curves.add_argument("--samples", metavar="OUT", help="picture of the samples over the steps to write as well")
     return top
 
 

@@ -113,6 +113,29 @@ def convert(options: argparse.Namespace) -> int:
     return DONE
 
 
+def curves(options: argparse.Namespace) -> int:
+    """`sora-dit curves FOLDER`."""
+    from ..dit_core.watch import draw_curves, draw_strip, read_log, read_samples, save_picture, summary
+
+    folder = Path(options.folder)
+    log = read_log(folder)
+    target = Path(options.output) if options.output else folder / "curves.png"
+    written = [save_picture(draw_curves(log), target)]
+    if options.samples:
+        samples = read_samples(folder)
+        if not samples:
+            raise UsageError(f"{folder} holds no samples; the training makes some when it is given prompts for them.")
+        written.append(save_picture(draw_strip(samples), Path(options.samples)))
+    if options.json:
+        _write_json({"status": "done", "outputs": [str(one) for one in written], "summary": summary(log, False),
+                     "last": log.lines[-1] if log.lines else None})  # fmt: skip
+    else:
+        print(summary(log, remaining=False))
+        for path in written:
+            print(f"saved {path}")
+    return DONE
+
+
 def _object_info(path: str) -> dict[str, Any]:
     """The node definitions of another machine."""
     from .workflow import read_json

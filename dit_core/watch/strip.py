@@ -1,0 +1,154 @@
+"""Samples of the same prompts while a training goes on: kept as files, shown beside each other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..checkpoint.atomic import reason, whole_file
+from ..errors import MediaError
+from .canvas import INK, PAPER, SOFT, Canvas
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SAMPLES = "samples"
+_GAP, _TITLE, _HEAD = 8, 64, 22  # pixels: between clips, width of a row's title, height of the prompts above
+_FILE = re.compile(r"^(\d{8})_(\d+)\.png$")
+_SHOWN = 10  # rows; more are thinned out, first and last stay
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clip that a model made at some step of its training.
+
+    Attributes:
+        number: of the prompt among those that are sampled.
+        frames: `[F, H, W, 3]` uint8.
+    """
+
+    step: int
+    number: int
+    prompt: str
+    frames: np.ndarray
+
+
+def save_sample(folder: str | Path, sample: Sample) -> Path:
+    """Keep a sample below the folder of its training: a PNG with all frames side by side. Raises `MediaError`."""
+    from PIL import Image, PngImagePlugin
+
+    path = Path(folder) / SAMPLES / f"{sample.step:08}_{sample.number}.png"
+    about = PngImagePlugin.PngInfo()
+    about.add_itxt("sora_dit_sample", json.dumps({"prompt": sample.prompt, "frames": len(sample.frames)}))
+    count, height, width, _ = sample.frames.shape
+    row = np.ascontiguousarray(sample.frames.transpose(1, 0, 2, 3)).reshape(height, count * width, 3)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            Image.fromarray(row).save(temporary, "PNG", pnginfo=about)
+    except OSError as error:
+        raise MediaError(f"{path} cannot be written: {reason(error)}.") from error
+    return path
+
+
+def read_samples(folder: str | Path) -> list[Sample]:
+    """The samples that a training kept, in the order of steps and prompts; a file that cannot be read is left out."""
+    place = Path(folder) / SAMPLES
+    found = []
+    for path in sorted(place.iterdir()) if place.is_dir() else ():
+        if match := _FILE.match(path.name):
+            sample = _read(path, int(match[1]), int(match[2]))
+            found += [sample] if sample is not None else []
+    return found
+
+
+def _read(path: Path, step: int, number: int) -> Sample | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            about = json.loads(picture.text["sora_dit_sample"])
+            row = np.asarray(picture.convert("RGB"))
+            count = int(about["frames"])
+            frames = row.reshape(row.shape[0], count, -1, 3).transpose(1, 0, 2, 3)
+            return Sample(step, number, str(about["prompt"]), frames)
+    except (OSError, KeyError, ValueError, AttributeError, SyntaxError):
+        return None
+
+
+def draw_strip(
+    samples: Sequence[Sample], frames: int = 4, height: int = 96, rows: int = _SHOWN, titles: bool = True
+) -> Image:
+    """Lay samples out: a row for each step, from the first to the newest; a clip for each prompt.
+
+    Args:
+        frames: shown of each clip, spread over it.
+        height: of a frame in pixels; smaller frames are enlarged.
+        rows: at most so many steps, spread over all; 1 = the newest.
+        titles: steps and prompts in words.
+    """
+    steps = _spread(sorted({sample.step for sample in samples}), rows)
+    numbers = sorted({sample.number for sample in samples})
+    at = {(sample.step, sample.number): sample for sample in samples}
+    if not steps:
+        canvas = Canvas(360, height)
+        canvas.text((180, height / 2), "no samples yet", 13, SOFT, "mm")
+        return canvas.finish()
+    cells = {key: _cell(at[key].frames, frames, height) for key in at if key[0] in steps}
+    widths = [max((cells[key].width for key in cells if key[1] == number), default=height) for number in numbers]
+    left = _TITLE if titles else _GAP
+    top = _HEAD if titles else _GAP
+    canvas = Canvas(left + sum(widths) + _GAP * len(widths), top + len(steps) * (height + _GAP), PAPER)
+    places = [left + sum(widths[:k]) + _GAP * k for k in range(len(widths))]
+    if titles:
+        newest = {sample.number: sample.prompt for sample in samples}
+        for number, x, width in zip(numbers, places, widths, strict=True):
+            canvas.text((x, 4), _shortened(canvas, newest[number] or "(no words)", width), 11, INK)
+        for row, step in enumerate(steps):
+            canvas.text((_GAP, top + row * (height + _GAP) + height / 2), "step", 10, SOFT, "ls")
+            canvas.text((_GAP, top + row * (height + _GAP) + height / 2 + 14), str(step), 12, INK, "ls")
+    picture = canvas.finish()  # frames are put in afterwards: they are not to be blurred
+    for row, step in enumerate(steps):
+        for number, x in zip(numbers, places, strict=True):
+            if (step, number) in cells:
+                picture.paste(cells[step, number], (x, top + row * (height + _GAP)))
+    return picture
+
+
+def _spread(steps: list[int], most: int) -> list[int]:
+    """At most `most` of the steps, evenly spread, the last one always, the first one if there is room."""
+    if len(steps) <= most or most < 1:
+        return steps
+    if most == 1:
+        return steps[-1:]
+    return [steps[round(k * (len(steps) - 1) / (most - 1))] for k in range(most)]
+
+
+def _cell(video: np.ndarray, frames: int, height: int) -> Image:
+    """Some frames of a clip beside each other."""
+    from PIL import Image
+
+    count = min(frames, len(video))
+    chosen = [round(k * (len(video) - 1) / max(count - 1, 1)) for k in range(count)]
+    width = max(1, round(video.shape[2] * height / video.shape[1]))
+    how = Image.Resampling.NEAREST if height % video.shape[1] == 0 else Image.Resampling.BICUBIC
+    cell = Image.new("RGB", (count * width + count - 1, height), PAPER)
+    for place, index in enumerate(chosen):
+        picture = Image.fromarray(np.ascontiguousarray(video[index]))
+        cell.paste(picture.resize((width, height), how), (place * (width + 1), 0))
+    return cell
+
+
+def _shortened(canvas: Canvas, text: str, width: float) -> str:
+    text = " ".join(text.split())
+    if canvas.text_width(text, 11) <= width:
+        return text
+    while text and canvas.text_width(text + "...", 11) > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
