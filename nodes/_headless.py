@@ -63,6 +63,12 @@ class Headless:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def make_room(self) -> None:
+        self.free_memory()
+
+    def status(self, cls: type, text: str) -> None:
+        """The progress line of the terminal has room for no more."""
+
     def progress(self, cls: type, total: int) -> Callable[[int, int, Any], None]:
         return self.session.step
 

@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from . import _files
+from . import _files, _training_files
 
 # ComfyUI imports both before it loads any pack; a package that merely has such a name is not ComfyUI.
 in_comfyui: bool = "folder_paths" in sys.modules and "comfy_api.latest" in sys.modules
@@ -35,6 +35,9 @@ OutputTarget = _files.OutputTarget
 
 SoraDit = io.Custom("SORA_DIT")
 SoraConditioning = io.Custom("SORA_CONDITIONING")
+SoraClips = io.Custom("SORA_CLIPS")
+SoraLatents = io.Custom("SORA_LATENTS")
+SoraTrainingOptions = io.Custom("SORA_TRAINING_OPTIONS")
 
 
 # --- Schemas: only what the running version knows -----------------------------------------------------------------
@@ -117,9 +120,54 @@ def check_prefix(prefix: str) -> None:
     _files.check_prefix(_surroundings().folder("output"), prefix)
 
 
+# --- Folders and files of trainings ------------------------------------------------------------------------------
+
+
+def input_folders() -> list[str]:
+    """Names of the folders in the input folder, sorted."""
+    return _training_files.list_folders(_surroundings().folder("input"))
+
+
+def input_folder(name: str) -> Path:
+    """The folder called `name` in the input folder. Raises `SoraDiTError` when there is none, or it lies outside."""
+    return _training_files.find_folder(name, _surroundings().folder("input"), allow_absolute=not in_comfyui)
+
+
+def training_folder(name: str) -> Path:
+    """Where the training run called `name` keeps its state, log and samples. Raises `SoraDiTError` for no name."""
+    return _training_files.run_folder(_surroundings().folder("output"), name)
+
+
+def training_runs() -> list[str]:
+    """Names of the training runs that there are, the newest first."""
+    return _training_files.list_runs(_surroundings().folder("output"))
+
+
+def latents_folder(name: str) -> Path:
+    """Where the cached latents called `name` lie. Raises `SoraDiTError` for no name."""
+    return _training_files.latents_folder(_surroundings().folder("output"), name)
+
+
+def model_target(name: str, kind: str = "model") -> Path:
+    """The file that a new model ("model") or LoRA ("lora") called `name` is to be written to.
+
+    In the first of the folders that such files are looked for in, or below the output folder if there is none.
+    Raises `SoraDiTError` for no name.
+    """
+    roots = _surroundings().model_roots(_files.KINDS[kind])
+    folder = roots[0] if roots else _surroundings().folder("output") / "models" / _files.KINDS[kind][0]
+    return _training_files.weights_file(folder, name)
+
+
 def saved(target: OutputTarget) -> Any:
     """The `ui` value that plays the saved file on the node and lists it in the history."""
     return ui.PreviewVideo([ui.SavedResult(target.path.name, target.subfolder, io.FolderType.output)])
+
+
+def shown(cls: type, images: Any, text: str) -> dict[str, Any]:
+    """The `ui` value that shows pictures [B, H, W, 3] and a text on the running node `cls`."""
+    _surroundings().status(cls, text)
+    return ui.PreviewImage(images, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
 
 
 # --- Device, progress, cancel, remarks ---------------------------------------------------------------------------
@@ -173,6 +221,11 @@ def zeros(shape: tuple[int, ...]):
     return torch.zeros(shape, device=result_device())
 
 
+def make_room() -> None:
+    """Take all weights off the graphics card that others have there: a training needs it for itself."""
+    _surroundings().make_room()
+
+
 class Progress:
     """Progress of one node. `update` also raises when the person pressed cancel."""
 
@@ -194,6 +247,11 @@ def progress(cls: type, total: int) -> Progress:
 def check_cancelled() -> None:
     """Raise if the person asked to stop."""
     _surroundings().check_cancelled()
+
+
+def status(cls: type, text: str) -> None:
+    """Show on the node how far it is; replaces what was shown before. In a terminal the progress says enough."""
+    _surroundings().status(cls, text)
 
 
 def note(cls: type, text: str) -> None:

@@ -80,6 +80,12 @@ class ComfyUI:
 
         comfy.model_management.soft_empty_cache()
 
+    def make_room(self) -> None:
+        import comfy.model_management
+
+        comfy.model_management.unload_all_models()
+        comfy.model_management.soft_empty_cache()
+
     @property
     def previews(self) -> bool:
         args = getattr(sys.modules.get("comfy.cli_args"), "args", None)
@@ -106,6 +112,9 @@ class ComfyUI:
 
     def note(self, cls: type, text: str) -> None:
         log.info("%s: %s", cls.__name__, text)
+        self.status(cls, text)
+
+    def status(self, cls: type, text: str) -> None:
         server = getattr(sys.modules.get("server"), "PromptServer", None)
         instance = getattr(server, "instance", None)  # there is none when ComfyUI runs without its server
         if instance is not None and cls.hidden.unique_id is not None:

@@ -1,0 +1,110 @@
+"""Where trainings keep what they make: runs, cached latents, new weight files. Plain paths, no torch, no ComfyUI."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..dit_core.errors import SoraDiTError
+
+RUNS, LATENTS = "sora_dit_training", "sora_dit_latents"
+"""Folders in the output folder."""
+_FORBIDDEN = '<>:"|?*/\\'
+_LONGEST_NAME = 100  # bytes
+_DEPTH = 3  # folders in folders that are listed
+
+
+def run_folder(output: Path, name: str) -> Path:
+    """The folder of a training run; it need not exist."""
+    return output / RUNS / checked_name(name, "run")
+
+
+def latents_folder(output: Path, name: str) -> Path:
+    """The folder of cached latents; it need not exist."""
+    return output / LATENTS / checked_name(name, "name")
+
+
+def weights_file(folder: Path, name: str) -> Path:
+    """The file for new weights in `folder`; the ending `.safetensors` need not be written."""
+    return folder / f"{checked_name(str(name).strip().removesuffix('.safetensors'), 'name')}.safetensors"
+
+
+def list_runs(output: Path) -> list[str]:
+    """Names of the training runs in the output folder, the one that was at work last first."""
+    place = output / RUNS
+    found = [one for one in place.iterdir() if (one / "log.jsonl").is_file()] if place.is_dir() else []
+    return [one.name for one in sorted(found, key=lambda one: (-(one / "log.jsonl").stat().st_mtime, one.name))]
+
+
+def checked_name(name: str, what: str) -> str:
+    """`name` without spaces around it. what: such names are called in sentences.
+
+    Raises:
+        SoraDiTError: it cannot be the name of a folder or file on every system.
+    """
+    clean = str(name).strip()
+    if not clean or clean.strip(".") == "" or clean.startswith("."):
+        raise SoraDiTError(f'{what} is "{clean}"; expected a name such as "my_clips", it becomes the name of a folder.')
+    if wrong := " ".join(one for one in _FORBIDDEN if one in clean):
+        raise SoraDiTError(f'{what} is "{clean[:60]}", which holds {wrong}; use letters, numbers, - and _.')
+    if any(ord(one) < 32 or 0xD800 <= ord(one) < 0xE000 for one in clean) or clean.endswith("."):
+        raise SoraDiTError(f"{what} holds a line break or control character, or ends in a dot; use plain letters.")
+    if len(clean.encode()) > _LONGEST_NAME:
+        raise SoraDiTError(f"{what} has {len(clean.encode())} bytes; expected at most {_LONGEST_NAME}.")
+    return clean
+
+
+# --- Folders of clips --------------------------------------------------------------------------------------------
+
+
+def list_folders(folder: Path) -> list[str]:
+    """Relative names (with `/`) of the folders below `folder`, sorted; hidden ones are passed over."""
+    return sorted(one.relative_to(folder).as_posix() for one in _folders(folder, _DEPTH))
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        entries = sorted(folder.iterdir()) if depth else []
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir() and not entry.name.startswith("."):
+            yield entry
+            yield from _folders(entry, depth - 1)
+
+
+def find_folder(name: str, folder: Path, allow_absolute: bool = False) -> Path:
+    """The folder `name` in `folder`; a link to elsewhere is followed.
+
+    Raises:
+        SoraDiTError: no name, no such folder, a file, or it lies outside.
+    """
+    plain = str(name or "").strip()
+    if not plain:
+        raise SoraDiTError(f"No folder is chosen; put a folder with clips into {folder} and choose it from the list.")
+    path = Path(plain) if allow_absolute and Path(plain).is_absolute() else folder / plain
+    inside = os.path.abspath(path).startswith(os.path.abspath(folder).rstrip(os.sep) + os.sep)
+    if not inside and not (allow_absolute and Path(plain).is_absolute()):
+        raise SoraDiTError(
+            f'"{plain[:100]}" leads out of the input folder {folder}; put the clips, or a link to their folder, there.'
+        )
+    if path.is_file():
+        raise SoraDiTError(f'"{plain[:100]}" is a file; expected a folder with clips.')
+    if not path.is_dir():
+        close = difflib.get_close_matches(plain, list_folders(folder), n=1, cutoff=0.5)
+        hint = f' Did you mean "{close[0]}"?' if close else ""
+        raise SoraDiTError(f'There is no folder "{plain[:100]}" in the input folder {folder}.{hint}')
+    return path
+
+
+def folder_identity(folder: Path) -> list:
+    """What changes when a file in the folder is added, replaced or removed: names, modification times, sizes."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        for name in sorted(files):
+            state = os.stat(os.path.join(place, name))
+            found.append([os.path.relpath(os.path.join(place, name), folder), state.st_mtime_ns, state.st_size])
+    return [str(folder.resolve()), found]
