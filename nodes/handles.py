@@ -13,6 +13,10 @@ from typing import Any
 from ..dit_core.errors import ShapeError, SoraDiTError
 from . import _checks
 
+REFUSED_TO_SAVE = (
+    "ComfyUI's own save nodes leave out what a Sora DiT file must say about itself (configuration, latent statistics), "
+    "so the file could not be opened again. Use Save Model (Sora DiT)."
+)
 _TOKENS = "sora_dit"  # key of our rows in a tokens dictionary
 _ACTIVATION_BUDGET = 256 * 2**20  # bytes of working memory for one chunk when its size is chosen automatically
 
@@ -28,6 +32,10 @@ class Resident:
     def rest(self) -> None:
         """Make sure that the weights lie where they wait, as this handle knows them: without what core nodes add."""
 
+    def clone(self) -> Resident:
+        """A handle on the same weights, for changes of its own."""
+        return self
+
 
 RESIDENT = Resident()
 
@@ -40,7 +48,7 @@ class SoraDit:
     computes; spatial_factor, temporal_factor: pixels and frames per latent cell; empty_prompt: CONDITIONING of the
     empty prompt, what guidance compares with when no negative prompt is given (None if the file has no text encoder);
     weights: what brings them to the device; latent_rgb: colours of the latent for previews, None if nobody knows;
-    base_sha256: of the model file before LoRAs were merged into it, "" if none were.
+    base_sha256: of the model file before LoRAs were merged into it, "" if none were; provenance: how it was trained.
     """
 
     module: Any
@@ -54,6 +62,7 @@ class SoraDit:
     weights: Any = field(default=RESIDENT, repr=False)
     latent_rgb: tuple | None = field(default=None, repr=False)
     base_sha256: str = ""
+    provenance: dict = field(default_factory=dict, repr=False)
 
     @property
     def config(self) -> Any:
@@ -67,6 +76,12 @@ class SoraClip:
     def __init__(self, encoder: Any, device: Any, output_device: Any, name: str = "", weights: Any = RESIDENT):
         self.encoder, self.device, self.output_device, self.name = encoder, device, output_device, name
         self.weights, self.patcher = weights, weights.patcher
+        self.apply_hooks_to_conds, self.use_clip_schedule = None, False  # core's hook nodes write here
+
+    @property
+    def cond_stage_model(self) -> Any:
+        """The weights under the names that LoRA loaders look for."""
+        return self.encoder.module if self.patcher is None else self.patcher.model
 
     def tokenize(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, list]:
         """Prompt -> {"sora_dit": [[(token id, weight), ...]]}; longer prompts than the encoder takes are cut."""
@@ -93,13 +108,22 @@ class SoraClip:
             found = self.encoder.forward_ids(ids.to(place), mask.to(place))
         cond, pooled = (part.to(self.output_device, torch.float32) for part in (found.embeddings, found.pooled))
         if return_dict:
-            return {"cond": cond, "pooled_output": pooled, "attention_mask": mask.to(self.output_device)}
+            found = {"cond": cond, "pooled_output": pooled, "attention_mask": mask.to(self.output_device)}
+            return found | ({"hooks": self.apply_hooks_to_conds} if self.apply_hooks_to_conds else {})
         return (cond, pooled) if return_pooled else cond
 
     def encode_from_tokens_scheduled(
         self, tokens: dict, unprojected: bool = False, add_dict: dict | None = None, show_pbar: bool = True
     ) -> list:
-        """Tokens -> CONDITIONING."""
+        """Tokens -> CONDITIONING.
+
+        Raises:
+            SoraDiTError: a hook node asks for other weights from step to step.
+        """
+        if self.use_clip_schedule:
+            raise SoraDiTError(
+                "The text encoder of a Sora DiT file cannot change between steps; set schedule_clip off."
+            )
         extra = self.encode_from_tokens(tokens, return_dict=True)
         return [[extra.pop("cond"), extra | (add_dict or {})]]
 
@@ -108,8 +132,44 @@ class SoraClip:
         return self.encode_from_tokens(self.tokenize(text))
 
     def clone(self) -> SoraClip:
-        """Another handle on the same weights."""
-        return SoraClip(self.encoder, self.device, self.output_device, self.name, self.weights)
+        """Another handle on the same weights, which may be given LoRAs and hooks of its own."""
+        other = SoraClip(self.encoder, self.device, self.output_device, self.name, self.weights.clone())
+        other.apply_hooks_to_conds, other.use_clip_schedule = self.apply_hooks_to_conds, self.use_clip_schedule
+        return other
+
+    # What core's LoRA loaders, merge, hook and save nodes ask; they exist only where ComfyUI manages the weights.
+
+    def load_model(self) -> Any:
+        """Bring the weights to the device; returns ComfyUI's handle of them."""
+        self.weights.load()
+        return self.patcher
+
+    def add_patches(self, patches: dict, strength_patch: float = 1.0, strength_model: float = 1.0) -> Any:
+        """Changes to weights (a LoRA, a merge) for this handle only; returns the names that fit."""
+        return self.patcher.add_patches(patches, strength_patch, strength_model)
+
+    def get_key_patches(self) -> dict[str, Any]:
+        """The weights by name, as a change that another handle can take up."""
+        return self.patcher.get_key_patches()
+
+    def get_ram_usage(self) -> int:
+        """Bytes of the weights."""
+        return self.patcher.get_ram_usage()
+
+    def set_tokenizer_option(self, option_name: str, value: Any) -> None:
+        """Options are for tokenizers of other families, named in `option_name`: there is nothing to do."""
+
+    def clip_layer(self, layer_idx: int) -> None:
+        """Raise `SoraDiTError` for any layer but the last, -1: the model has learned from that one only."""
+        if layer_idx != -1:
+            raise SoraDiTError(
+                f"This model was trained with the last layer of its text encoder, not with layer {layer_idx}. "
+                "Take the CLIP Set Last Layer node out, or set it to -1."
+            )
+
+    def get_sd(self) -> dict[str, Any]:
+        """Raise `SoraDiTError`: see `REFUSED_TO_SAVE`."""
+        raise SoraDiTError(REFUSED_TO_SAVE)
 
     def truncation_remark(self, text: str) -> str | None:
         """A sentence if `text` is longer than the encoder reads, else None."""
@@ -135,6 +195,11 @@ class SoraVae:
 
     spacial_compression_encode = spacial_compression_decode
 
+    @property
+    def downscale_ratio(self) -> int:
+        """Pixels per latent cell, as core's inpainting node asks for it."""
+        return self.spacial_compression_decode()
+
     def temporal_compression_decode(self) -> int:
         """Frames per latent frame."""
         return self.first_stage_model.config.temporal_factor
@@ -143,8 +208,12 @@ class SoraVae:
         """ComfyUI asks; a file that loaded is valid."""
 
     def get_sd(self) -> dict[str, Any]:
-        """The weights by name."""
-        return self.first_stage_model.state_dict()
+        """Raise `SoraDiTError`: see `REFUSED_TO_SAVE`."""
+        raise SoraDiTError(REFUSED_TO_SAVE)
+
+    def get_ram_usage(self) -> int:
+        """Bytes of the weights."""
+        return sum(part.nbytes for part in self.first_stage_model.state_dict().values())
 
     def decode(self, samples: Any, chunk_frames: int = 0, on_chunk: Callable[[int, int], None] | None = None) -> Any:
         """Latent `[B, C, T, h, w]` -> frames `[B, F, H, W, 3]` float32 in 0..1 on the output device.

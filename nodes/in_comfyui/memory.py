@@ -32,6 +32,10 @@ class Managed:
         # What core's samplers can run, it can also load in part. Other modules compute where their weights lie.
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory, force_full_load=not self.native)
 
+    def clone(self) -> Managed:
+        """A handle on the same weights that can take LoRAs and hooks of its own."""
+        return Managed(self.patcher.clone(), self.native, self.reason)
+
     def rest(self) -> None:
         """Take the weights back to where they wait, without the LoRAs of core nodes that may be merged into them."""
         self.patcher.detach()

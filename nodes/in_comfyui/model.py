@@ -24,6 +24,7 @@ from ...dit_core.generate import model_objective, model_statistics
 from ...dit_core.memory import denoise_bytes
 from ...dit_core.transformer import TransformerConfig, VideoDiT
 from .. import _checks
+from ..handles import REFUSED_TO_SAVE
 
 MODEL_TYPES = {"flow": "FLOW", "epsilon": "EPS", "v": "V_PREDICTION"}
 LAYERS = {nn.Linear: "Linear", nn.LayerNorm: "LayerNorm"}
@@ -66,6 +67,11 @@ class NativeDiT(VideoDiT):
     def dtype(self) -> torch.dtype:
         """Type of the weights."""
         return self.patch_in.weight.dtype
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the latent; core's RenormCFG asks."""
+        return self.config.in_channels
 
     def forward(  # type: ignore[override]
         self,
@@ -135,6 +141,10 @@ class SoraModel(comfy.model_base.BaseModel):
         if self.known_frames is None:
             return noisy
         return torch.where(self.known_frames[:, None, :, None, None].to(noisy.device), latent_image, noisy)
+
+    def state_dict_for_saving(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Raise `SoraDiTError`: see `REFUSED_TO_SAVE`."""
+        raise SoraDiTError(REFUSED_TO_SAVE)
 
     def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> int:
         """Bytes of working memory for one pass over a batch of this shape [B, C, T, H, W]."""
