@@ -3,6 +3,7 @@
     python benchmarks/contact_sheet.py --output sheet.png                               16 prompts, the starter
     python benchmarks/contact_sheet.py --prompt "a storm over the sea" --output sheet.png --animation sheet.webp
     python benchmarks/contact_sheet.py --mixed 6 --output mixed.png                     each scene rendered, generated
+    python benchmarks/contact_sheet.py --blind 8 --output blind.png                     the same, shuffled, unlabelled
 
 Numbers say how often; only looking says how good.
 """
@@ -10,6 +11,7 @@ Numbers say how often; only looking says how good.
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,6 +124,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--mixed", type=int, default=0, metavar="N", help="instead: N held-out scenes, each rendered, through the "
         "autoencoder, and generated from its caption")  # fmt: skip
     add("--output", type=Path, required=True, help="PNG file")
+    add("--blind", type=int, default=0,
+        help="so many scenes rendered and generated, shuffled and unlabelled; which is which goes into a .txt beside")
     add("--animation", type=Path, help="also write all clips moving, .webp or .gif")
     add("--columns", type=int, default=6, help="frames shown of each clip")
     add("--scale", type=int, default=2, help="enlargement of the pixels")
@@ -149,15 +153,25 @@ def make_clips(args: argparse.Namespace) -> tuple[Tensor, list[str], float]:
     prompts = list(args.prompt or ())
     if args.prompts_file:
         prompts += [line.strip() for line in args.prompts_file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    asked = draw_asked(args.mixed, args.seed) if args.mixed else []
+    count = args.blind or args.mixed
+    asked = draw_asked(count, args.seed) if count else []
     prompts = [a.prompt for a in asked] or prompts or list(PROMPTS)
     clips = generate(bundle, prompts, args.seed, size, sampling, args.batch, lambda line: print(line, file=sys.stderr))
     if not asked:
         return clips, prompts, size.fps
     rendered = render([a.scene for a in asked], size.frames, size.height, size.width, size.fps).contiguous()
     kinds = (("rendered", rendered), ("coded", encode_decode(bundle.autoencoder, rendered)), ("generated", clips))
+    if args.blind:
+        kinds = (kinds[0], kinds[2])
     mixed = torch.stack([kind for _, kind in kinds], 1).flatten(0, 1)
-    return mixed, [f"{name}: {prompt}" for prompt in prompts for name, _ in kinds], size.fps
+    captions = [f"{name}: {prompt}" for prompt in prompts for name, _ in kinds]
+    if args.blind:
+        order = list(range(len(captions)))
+        random.Random(args.seed).shuffle(order)
+        key = "".join(f"{row + 1}. {captions[i]}\n" for row, i in enumerate(order))
+        args.output.with_suffix(".txt").write_text(key, encoding="utf-8")
+        mixed, captions = mixed[order], [f"{row + 1}." for row in range(len(order))]
+    return mixed, captions, size.fps
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,6 +26,7 @@ import torch
 from asked import WORDINGS, Asked, draw_asked
 from contact_sheet import contact_sheet, save_sheet
 from drift import drift_direction
+from frechet import frechet
 from generation import ClipSize, Sampling, generate, time_clip
 from probes import HEADS, ProbeSettings, SkyProbe, get_probe, read_clips
 from reconstruction import encode_decode
@@ -137,6 +138,13 @@ def codec_rows(rendered: Clips, coded: Clips) -> list[Row]:
     ]
 
 
+def frechet_row(probe: SkyProbe, fps: float, rendered: Clips, coded: Clips, generated: Clips | None) -> Row:
+    """The row on how like rendered clips the whole set is; "rendered" is the floor."""
+    got = frechet(probe, fps, rendered.clips, coded.clips, None if generated is None else generated.clips)
+    label = f"Fréchet distance on the probe's features ({got.clips} clips each)"
+    return Row(label, got.floor, got.coded, got.generated, digits=1)
+
+
 def clip_rows(size: ClipSize, seconds: dict[str, float] | None) -> list[Row]:
     """The rows on size and time."""
     shown = f"{size.width}x{size.height}, {size.frames} frames"
@@ -196,6 +204,7 @@ def evaluate(bundle: Bundle, args: argparse.Namespace, report=lambda line: None)
             save_sheet(contact_sheet(clips[:16], prompts[:16]), args.sheet)
     grid = TokenGrid.of(bundle.autoencoder.config, bundle.transformer and bundle.transformer.config)
     rows = word_rows(rendered, coded, generated) + coherence_rows(grid, rendered, coded, generated)
+    rows.append(frechet_row(probe, size.fps, rendered, coded, generated))
     rows += codec_rows(rendered, coded) + clip_rows(size, seconds)
     record = {
         "model": str(args.model),

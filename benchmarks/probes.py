@@ -30,16 +30,16 @@ from torch import Tensor, nn
 
 SIDE = 64  # what the network looks at, whatever the clip's size
 LOOKS = 5  # frames it looks at
-APART = 0.5  # seconds between them: with 8 frames a second the last frame of each latent frame
+APART = 0.5  # seconds between them
 MOTION = 16  # cells along each side of the map of what moves where
-FPS, FRAMES = 8.0, 17  # of the clips it learns from
+FPS, FRAMES = 12.0, 25  # of the clips it learns from
 MIRROR = {"left": "right", "right": "left"}
 ONLY_WITH_OBJECT = ("object_color", "object_direction")
 HEADS: dict[str, tuple[str, ...]] = {
     name: tuple(v for v in values if v != "none" or name not in ONLY_WITH_OBJECT) for name, values in VALUES.items()
 }
 """What each head tells apart; colour and direction of an object only where there is one."""
-VERSION = 2  # part of the cache's key: raise it when anything here changes what a probe learns
+VERSION = 3  # part of the cache's key: raise it when anything here changes what a probe learns
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,15 @@ class SkyProbe(nn.Module):
         self.hidden = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * c * (SIDE // 8) ** 2, 8 * c), nn.ReLU())
         self.heads = nn.ModuleDict({name: nn.Linear(8 * c, len(values)) for name, values in HEADS.items()})
 
-    def forward(self, looks: Looks) -> dict[str, Tensor]:
-        """Logits for B clips."""
+    def features(self, looks: Looks) -> Tensor:
+        """What the heads decide by, [B, 8 * channels]."""
         x = torch.cat([looks.frames - 0.5, 4 * looks.frames.diff(dim=1)], 1)  # changes are small beside colours
         x = self.fine(x.flatten(1, 2).contiguous(memory_format=torch.channels_last))
-        h = self.hidden(self.coarse(torch.cat([x, looks.motion], 1)))
+        return self.hidden(self.coarse(torch.cat([x, looks.motion], 1)))
+
+    def forward(self, looks: Looks) -> dict[str, Tensor]:
+        """Logits for B clips."""
+        h = self.features(looks)
         return {name: head(h) for name, head in self.heads.items()}
 
 

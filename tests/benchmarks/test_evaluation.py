@@ -27,6 +27,7 @@ import asked as asking  # noqa: E402
 import contact_sheet as sheets  # noqa: E402
 import drift as drifting  # noqa: E402
 import evaluate_starter as evaluation  # noqa: E402
+import frechet  # noqa: E402
 import generation  # noqa: E402
 import probes  # noqa: E402
 import scoring  # noqa: E402
@@ -240,6 +241,20 @@ def test_balloons_asked_for_and_not():
     assert scoring.balloon_absent(balloon, {"object": "plane"}) is None
 
 
+def test_frechet_distance_is_that_of_scipy_and_of_the_formula():
+    linalg = pytest.importorskip("scipy.linalg")
+    generator = torch.Generator().manual_seed(4)
+    a, b = (torch.randn(300, 6, generator=generator).double() @ torch.randn(6, 6, generator=generator).double()
+            for _ in range(2))  # fmt: skip
+    root = torch.from_numpy(linalg.sqrtm((a.T.cov() @ b.T.cov()).numpy()).real)
+    means = (a.mean(0) - b.mean(0)).square().sum()
+    want = means + a.T.cov().trace() + b.T.cov().trace() - 2 * root.trace()
+    assert frechet.frechet_distance(a, b) == pytest.approx(want.item(), rel=1e-6)
+    assert frechet.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    scaled = 3 * (a - a.mean(0)) + a.mean(0) + 2  # |2|^2 in 6 dimensions, and (3 - 1)^2 of the variance
+    assert frechet.frechet_distance(a, scaled) == pytest.approx(24 + 4 * a.T.cov().trace().item(), rel=1e-6)
+
+
 def clips_of(clips, asked, seen):
     kind = evaluation.Clips(clips, [a.words | {"drift": a.words["direction"]} for a in asked])
     kind.seen = [words | {"drift": words["direction"]} for words in seen]
@@ -303,6 +318,17 @@ def test_contact_sheet_and_animation(tmp_path):
         with Image.open(tmp_path / name) as image:
             assert image.n_frames >= 2
     assert len(set(sheets.PROMPTS)) == 16 and "a red hot-air balloon rising over the sea at sunset" in sheets.PROMPTS
+
+
+def test_a_blind_sheet_says_which_is_which_in_a_file_of_its_own(bundle_path, tmp_path):
+    sheet = tmp_path / "blind.png"
+    options = ["--model", bundle_path, "--blind", 3, "--steps", 2, "--size", 16, "--frames", 5, "--output", sheet]
+    assert sheets.main([str(option) for option in options]) == 0
+    rows = sheet.with_suffix(".txt").read_text().splitlines()
+    kinds = [row.split(" ")[1] for row in rows]
+    assert sorted(kinds) == ["generated:"] * 3 + ["rendered:"] * 3 and kinds != ["rendered:", "generated:"] * 3
+    with Image.open(sheet) as image:
+        assert image.height == 6 * (32 + 22 + 4) + 4
 
 
 def test_the_whole_evaluation_runs(bundle_path, tmp_path, monkeypatch, capsys):
