@@ -234,6 +234,11 @@ class SkyClips:
     def __len__(self) -> int:
         return self._count
 
+    def name(self, index: int) -> str:
+        """Of clip `index`, for people."""
+        self._check(index)
+        return f"sky {index}"
+
     def bucket(self, index: int) -> Bucket:
         """The one bucket there is."""
         self._check(index)
