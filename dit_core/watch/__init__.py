@@ -4,13 +4,13 @@
 samples of the same prompts beside each other. Pillow draws; nothing here imports torch but the TensorBoard writer.
 """
 
-from .curves import draw_curves, save_picture
+from .curves import draw_curves, draw_glance, save_picture
 from .events import EventWriter
 from .log import LOG_FILE, TrainingLog, read_log
-from .strip import Sample, draw_strip, read_samples, save_sample
+from .strip import Sample, draw_strip, placard, read_samples, save_sample
 from .words import duration, summary
 
 __all__ = [
-    "LOG_FILE", "EventWriter", "Sample", "TrainingLog", "draw_curves", "draw_strip", "duration", "read_log",
-    "read_samples", "save_picture", "save_sample", "summary",
+    "LOG_FILE", "EventWriter", "Sample", "TrainingLog", "draw_curves", "draw_glance", "draw_strip", "duration", "placard",
+    "read_log", "read_samples", "save_picture", "save_sample", "summary",
 ]  # fmt: skip

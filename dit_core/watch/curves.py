@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint.atomic import reason, whole_file
 from ..errors import MediaError
-from .canvas import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SOFT, Canvas, Colour
+from .canvas import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE, RED, SOFT, Canvas, Colour
 from .log import TrainingLog
 from .panel import Curve, Panel, draw_panel
+from .strip import Sample, draw_strip
 from .words import summary
 
 if TYPE_CHECKING:
@@ -51,6 +53,29 @@ def draw_curves(log: TrainingLog, width: int = 960, running: bool = False) -> Im
         draw_panel(canvas, (left, top, round(left + each) - _GAP, top + low), panel, last)
     _mark_divergence(canvas, log)
     return canvas.finish()
+
+
+def draw_glance(log: TrainingLog, samples: Sequence[Sample] = (), width: int = 512) -> Image:
+    """A small picture for beside the work: the loss, and the newest samples (or what else changes) below it."""
+    from PIL import Image
+
+    high = round(width * 0.4)
+    canvas = Canvas(width, 2 * (high + 6) + 24 if not samples else high + 30)
+    canvas.text((8, 5), summary(log, True), 11, INK)
+    panels = [_loss(log)] if samples else [_loss(log), _second(log)]
+    for number, panel in enumerate(panels):
+        top = 24 + number * (high + 6)
+        draw_panel(canvas, (4, top, width - 4, top + high), panel, max(log.step, 1))
+    picture = canvas.finish()
+    if not samples:
+        return picture
+    count = len({sample.number for sample in samples})
+    strip = draw_strip(samples, frames=max(1, 4 // count), height=96, rows=1, titles=False)
+    strip.thumbnail((width, 4 * width))
+    both = Image.new("RGB", (width, picture.height + strip.height), PAPER)
+    both.paste(picture, (0, 0))
+    both.paste(strip, ((width - strip.width) // 2, picture.height))
+    return both
 
 
 def save_picture(picture: Image, path: str | Path) -> Path:

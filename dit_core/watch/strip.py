@@ -97,9 +97,7 @@ def draw_strip(
     numbers = sorted({sample.number for sample in samples})
     at = {(sample.step, sample.number): sample for sample in samples}
     if not steps:
-        canvas = Canvas(360, height)
-        canvas.text((180, height / 2), "no samples yet", 13, SOFT, "mm")
-        return canvas.finish()
+        return placard("no samples yet", height)
     cells = {key: _cell(at[key].frames, frames, height) for key in at if key[0] in steps}
     widths = [max((cells[key].width for key in cells if key[1] == number), default=height) for number in numbers]
     left = _TITLE if titles else _GAP
@@ -119,6 +117,13 @@ def draw_strip(
             if (step, number) in cells:
                 picture.paste(cells[step, number], (x, top + row * (height + _GAP)))
     return picture
+
+
+def placard(words: str, height: int = 96) -> Image:
+    """A picture of a few words, where there is nothing to show."""
+    canvas = Canvas(360, height)
+    canvas.text((180, height / 2), words, 13, SOFT, "mm")
+    return canvas.finish()
 
 
 def _spread(steps: list[int], most: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..data.plan import in_bytes
+from ..memory import gigabytes
 from .log import TrainingLog
 
 
@@ -23,7 +23,7 @@ def summary(log: TrainingLog, remaining: bool = True) -> str:
     if speeds:
         parts.append(f"{speeds[-1]:.3g} samples/s")
     if last.get("memory_bytes"):
-        parts.append(in_bytes(int(last["memory_bytes"])))
+        parts.append(gigabytes(int(last["memory_bytes"])))
     pace = log.pace()
     if remaining and total and pace is not None and log.step < total:
         parts.append(f"about {duration(pace * (total - log.step))} left")
