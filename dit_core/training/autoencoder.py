@@ -7,7 +7,6 @@ A perceptual term (perceptual.py) and a discriminator (adversary.py) may join; a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder, Colours, La
 from ..errors import ConfigError
 from ..measures import CodecQuality, codec_quality
 from .adversary import AdversarialSettings, Adversary
+from .callbacks import Callbacks
 from .likelihood import Likelihood, LikelihoodSettings
 from .loop import LoopSettings, run_loop
 from .optim import MovingAverage, make_optimisers
@@ -79,7 +79,7 @@ def train_autoencoder(
     loop: LoopSettings,
     training: AutoencoderTraining,
     device: torch.device,
-    report: Callable[[dict], None] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[CausalVideoAutoencoder, dict, bool]:
     """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done.
 
@@ -106,13 +106,12 @@ def train_autoencoder(
     state = TrainingState(
         folder, step.modules, {"autoencoder": average}, step.optimisers, settings, step.rivals, defaults
     )
-    state.load()
     if device.type == "cuda":
         # torch refuses a second backward through what it compiled, and lambda needs one through the decoder
         for part in (model.encoder, model.decoder if training.adversarial is None else None):
             if part is not None:
                 part.compile()
-    done = run_loop(state, step, loop, report)
+    done = run_loop(state, step, loop, callbacks)
     average.swap()
     model.eval()
     return with_statistics(model, source, device), state.position, done

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..errors import SoraDiTError
-from .optim import learning_rate, set_learning_rate
+from ..errors import ConfigError
+from ..lock import folder_lock
+from .callbacks import Callbacks
+from .divergence import Divergence, DivergenceWatch, TrainingDiverged
+from .log import LEVEL_COUNTS, LEVEL_SUMS, LOG, TrainingLog
+from .optim import SCHEDULES, learning_rate, set_learning_rate
 from .state import TrainingState
 
 StepFunction = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 
-
-class TrainingDiverged(SoraDiTError):
-    """The loss is not a number any more; the last good state is kept."""
+__all__ = ["LoopSettings", "StepFunction", "TrainingDiverged", "run_loop", "stop_on_signal"]
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long to train and how the learning rate moves.
+    """How long to train and how the learning rate moves. Raises `ConfigError` naming the field.
 
     With `steps` = 0 the number of steps is worked out from `minutes` and the measured speed, once, and then kept in
     the state, so that a resumed run follows the same schedule.
@@ -35,12 +35,36 @@ class LoopSettings:
 
     steps: int = 0
     minutes: float = 0.0  # stop (resumably) after this long in this process; 0 = no limit
-    batch: int = 32
+    batch: int = 32  # clips that pass the model at once
     warmup: int = 200
-    decay: float = 0.3  # last share of the steps, over which the rate falls
+    decay: float = 0.3  # last share of the steps, over which the rate falls (schedule wsd)
     clip: float = 1.0  # gradient norm is clipped here
     save_every: float = 120.0  # seconds between saves
     log_every: int = 50
+    accumulate: int = 1  # batches whose gradients make one step: as one of `batch * accumulate` clips, in less memory
+    schedule: str = "wsd"  # wsd (warm-up, stable, decay) | cosine | constant, see `learning_rate`
+    sample_every: int = 0  # steps between calls of `Callbacks.sample`; 0 = only at the end
+    held_out_every: int = 0  # steps between measurements on held-out data; 0 = never
+
+    def __post_init__(self) -> None:
+        least = {"steps": 0, "batch": 1, "warmup": 0, "log_every": 1, "accumulate": 1, "sample_every": 0,
+                 "held_out_every": 0}  # fmt: skip
+        for name, low in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                self._refuse(name, f"a whole number of at least {low}")
+        for name in ("minutes", "save_every"):
+            if not getattr(self, name) >= 0:
+                self._refuse(name, "a number of at least 0")
+        if not 0 <= self.decay <= 1:
+            self._refuse("decay", "a number from 0 to 1")
+        if not (self.clip > 0 and math.isfinite(self.clip)):
+            self._refuse("clip", "a number above 0")
+        if self.schedule not in SCHEDULES:
+            self._refuse("schedule", ", ".join(SCHEDULES))
+
+    def _refuse(self, name: str, allowed: str) -> None:
+        raise ConfigError(f"The training loop has {name} = {getattr(self, name)!r}; allowed is {allowed}.")
 
 
 @contextmanager
@@ -64,110 +88,190 @@ def run_loop(
     state: TrainingState,
     step_function: StepFunction,
     settings: LoopSettings,
-    report: Callable[[dict], None] | None = None,
+    callbacks: Callbacks | None = None,
+    held_out: Callable[[], dict] | None = None,
 ) -> bool:
-    """Train until the planned steps are done (returns True) or time or a signal stops it (False); saves either way.
+    """Train until the planned steps are done (returns True) or time, a signal or a callback stops it (False).
 
-    `step_function(step)` returns the loss and tensors to log. Raises `TrainingDiverged` when the loss stops being a
-    finite number; the state on disk is then the last one saved.
+    Goes on from the state on disk if there is one, and saves however it ends, but for divergence. With one thread on a
+    CPU the result does not depend on how often it was stopped, bit for bit.
+
+    Args:
+        step_function: number of the batch (from 0, `accumulate` of them a step) -> loss and tensors to log; `watched`
+            among them takes the place of the loss in the watch for divergence and is not logged.
+        held_out: what to log on held-out data, see `LoopSettings.held_out_every`; called in evaluation mode.
+
+    Raises:
+        TrainingDiverged: at which step and noise level; the state on disk is the last good one.
+        CheckpointError: the state on disk belongs to another training, or cannot be read or written.
+        FolderInUse: another training is at work in the folder.
     """
-    log = _Log(state.path.parent / "log.jsonl", settings.log_every, report)
-    parameters = [p for module in state.modules.values() for p in module.parameters() if p.requires_grad]
-    position = state.position
-    started = last_saved = time.monotonic()
-    seconds_before = position["seconds"]
-    first = position["step"]
-    with stop_on_signal() as stopped:
-        while True:
-            elapsed = time.monotonic() - started
-            total = position.get("total") or settings.steps or _plan(position, settings, first, elapsed)
-            if total and position["step"] >= total:
-                break
-            if stopped() or (settings.minutes and elapsed > settings.minutes * 60):
-                break
-            factor = learning_rate(position["step"], total or 10**9, settings.warmup, settings.decay)
-            norm, values = _update(state, step_function, factor, parameters, settings.clip)
-            position["step"] += 1
-            position["samples"] += settings.batch
-            position["seconds"] = seconds_before + time.monotonic() - started
-            log.add(position, factor, norm, values)
-            if time.monotonic() - last_saved > settings.save_every:
-                log.flush(position, factor)
-                state.save()
-                last_saved = time.monotonic()
-    log.flush(position, learning_rate(position["step"], total or 10**9, settings.warmup, settings.decay))
-    state.save()
-    return bool(total) and position["step"] >= total
+    with folder_lock(state.path.parent, "a training"), stop_on_signal() as stopped:
+        state.load()
+        return _Run(state, step_function, settings, callbacks or Callbacks(), held_out).go(stopped)
 
 
-def _plan(position: dict, settings: LoopSettings, first: int, elapsed: float) -> int:
-    """Steps that fit into `minutes`, judged after the first hundred (the very first compile and are left out)."""
-    done = position["step"] - first
-    if done == 20:
-        position["plan_from"] = elapsed
-    if done < 120 or not settings.minutes or "plan_from" not in position:
-        return 0
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    pace = (elapsed - position.pop("plan_from")) / (done - 20)
-    position["total"] = position["step"] + int(0.985 * (settings.minutes * 60 - elapsed) / pace)
-    return position["total"]
+class _Run:
+    """One process's share of a training."""
 
+    def __init__(self, state: TrainingState, step_function, settings, callbacks, held_out) -> None:
+        self.state, self.step_function, self.settings = state, step_function, settings
+        self.callbacks, self.held_out = callbacks, held_out
+        self.position = state.position
+        self.log = TrainingLog(state.path.parent / LOG, settings.log_every, callbacks.report)
+        self.log.rewind(self.position["step"])
+        self.watch = DivergenceWatch()
+        self.parameters = [p for module in state.modules.values() for p in module.parameters() if p.requires_grad]
+        self.first, self.seconds_before = self.position["step"], self.position["seconds"]
+        self.started = self.last_saved = time.monotonic()
+        self.saved_step = self.first
 
-def _update(
-    state: TrainingState, step_function: StepFunction, factor: float, parameters: list[Tensor], clip: float
-) -> tuple[Tensor, dict]:
-    set_learning_rate(state.all_optimisers(), factor)
-    loss, values = step_function(state.position["step"])
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
-    for optimiser in state.optimisers:
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-    for average in state.averages.values():
-        average.update(state.position["step"])
-    return norm, {"loss": loss.detach(), **values}
+    def go(self, stopped: Callable[[], bool]) -> bool:
+        self.log.begin()
+        try:
+            while not self._done() and not (stopped() or self._out_of_time()):
+                self._step()
+                try:
+                    going = self._tell()
+                except Divergence:
+                    raise
+                except BaseException:
+                    self._save()  # the step is whole, whatever a callback had against it
+                    raise
+                if not going:
+                    break
+            if self.position["step"] > self.first:
+                self._save()
+                if self._done():
+                    self._sample()
+        except Divergence as found:
+            raise self._diverged(found) from None
+        return self._done()
 
+    # -- when to end ------------------------------------------------------------------------------------------------
 
-class _Log:
-    """Means over `every` steps, kept on the device until written, so that logging does not stall a GPU."""
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
 
-    def __init__(self, path: Path, every: int, report: Callable[[dict], None] | None) -> None:
-        self.path, self.every, self.report = path, every, report
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}  # one for each name: a value may be there from some step on
-        self.count = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _total(self) -> int:
+        """Steps planned; 0 = not known yet."""
+        return self.position.get("total") or self.settings.steps or self._plan()
 
-    def add(self, position: dict, factor: float, norm: Tensor, values: dict[str, Tensor]) -> None:
-        for name, value in {"gradient_norm": norm, **values}.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-            self.counts[name] = self.counts.get(name, 0) + 1
-        self.count += 1
-        if self.count >= self.every:
-            self.flush(position, factor)
+    def _done(self) -> bool:
+        total = self._total()
+        return bool(total) and self.position["step"] >= total
 
-    def flush(self, position: dict, factor: float) -> None:
-        if not self.count:
+    def _out_of_time(self) -> bool:
+        return bool(self.settings.minutes) and self._elapsed() > self.settings.minutes * 60
+
+    def _plan(self) -> int:
+        """Steps that fit into `minutes`, judged after the first hundred (the very first compile and are left out)."""
+        position, minutes = self.position, self.settings.minutes
+        done = position["step"] - self.first
+        if done == 20:
+            position["plan_from"] = self._elapsed()
+        if done < 120 or not minutes or "plan_from" not in position:
+            return 0
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        pace = (self._elapsed() - position.pop("plan_from")) / (done - 20)
+        position["total"] = position["step"] + int(0.985 * (minutes * 60 - self._elapsed()) / pace)
+        return position["total"]
+
+    # -- one step ---------------------------------------------------------------------------------------------------
+
+    def _factor(self) -> float:
+        s = self.settings
+        return learning_rate(self.position["step"], self._total() or 10**9, s.warmup, s.decay, schedule=s.schedule)
+
+    def _step(self) -> None:
+        state, position, count = self.state, self.position, self.settings.accumulate
+        self.factor = self._factor()
+        set_learning_rate(state.all_optimisers(), self.factor)
+        values: dict[str, Tensor] = {}
+        for k in range(count):
+            loss, told = self.step_function(position["step"] * count + k)
+            (loss / count if count > 1 else loss).backward()
+            for name, value in {"loss": loss.detach(), **told}.items():
+                share = value if count == 1 or name in (LEVEL_SUMS, LEVEL_COUNTS) else value / count
+                values[name] = values[name] + share if name in values else share
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        watched = values.pop("watched", values["loss"])
+        levels = (values[LEVEL_SUMS], values[LEVEL_COUNTS]) if LEVEL_SUMS in values else None
+        self.watch.add(position["step"] + 1, watched, norm, levels)  # before a bad gradient reaches the weights
+        for optimiser in state.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        for average in state.averages.values():
+            average.update(position["step"])
+        samples = self.settings.batch * count
+        position["step"] += 1
+        position["samples"] += samples
+        position["seconds"] = self.seconds_before + self._elapsed()
+        self.line_due = self.log.add({"gradient_norm": norm, **values}, samples)
+
+    def _tell(self) -> bool:
+        """Everything that is not training; returns whether to go on."""
+        step, settings = self.position["step"], self.settings
+        more = {}
+        if self.held_out is not None and settings.held_out_every and step % settings.held_out_every == 0:
+            with self.log.paused(), self._evaluating(averaged=False):
+                more = self.held_out()
+        if self.line_due or more:
+            self.watch.check()
+            self.log.flush(self.position, self.factor, more)
+        self.callbacks.step(step, self._total() or None)
+        if settings.sample_every and step % settings.sample_every == 0 and not self._done():
+            self._sample()
+        if time.monotonic() - self.last_saved > settings.save_every and not self.watch.uneasy:
+            self._save()
+        return not self.callbacks.stop()
+
+    # -- in between -------------------------------------------------------------------------------------------------
+
+    def _sample(self) -> None:
+        with self.log.paused(), self._evaluating(averaged=True):
+            self.callbacks.sample(self.position["step"])
+
+    @contextmanager
+    def _evaluating(self, averaged: bool) -> Iterator[None]:
+        """Evaluation mode, no gradients, averaged weights if asked; afterwards all is as it was, to the last bit."""
+        modules = [m for module in self.state.all_modules() for m in module.modules()]
+        modes = [module.training for module in modules]
+        averages = list(self.state.averages.values()) if averaged else []
+        for average in averages:
+            average.swap()
+        for module in modules:
+            module.training = False
+        try:
+            cards = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+            with torch.no_grad(), torch.random.fork_rng(cards):
+                yield
+        finally:
+            for module, mode in zip(modules, modes, strict=True):
+                module.training = mode
+            for average in averages:
+                average.swap()
+
+    def _save(self) -> None:
+        if self.position["step"] == self.saved_step:
             return
-        line: dict = {
-            "step": position["step"],
-            "samples": position["samples"],
-            "total": position.get("total"),
-            "seconds": round(position["seconds"], 1),
-            "rate": round(factor, 4),
-        }
-        for name, value in self.sums.items():
-            mean = (value / self.counts[name]).tolist()
-            line[name] = [round(m, 5) for m in mean] if isinstance(mean, list) else round(mean, 5)
-        self.sums, self.counts, self.count = {}, {}, 0
-        position["loss"] = line["loss"]
-        with open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
-        if self.report:
-            self.report(line)
-        if not math.isfinite(line["loss"]):
-            raise TrainingDiverged(
-                f"Training diverged before step {position['step']}: the loss is {line['loss']}; the "
-                f"last good state is in {self.path.parent}. Try a lower learning rate."
-            )
+        self.watch.check()
+        for p in self.parameters:
+            if not bool(torch.isfinite(p).all()):
+                raise Divergence(self.position["step"], "weights are not finite any more", math.nan, None)
+        self.log.flush(self.position, self.factor)
+        with self.log.paused():
+            self.state.save()
+        self.last_saved, self.saved_step = time.monotonic(), self.position["step"]
+
+    def _diverged(self, found: Divergence) -> TrainingDiverged:
+        self.log.write(found.event())
+        self.state.mark_diverged(found.step)
+        kept = (
+            f"The last good state, of step {self.saved_step}, is kept: begun again in {self.state.path.parent} with a "
+            "lower learning rate, it goes on from there."
+            if self.state.path.exists()
+            else "No state was saved before. Begin again with a lower learning rate."
+        )
+        return TrainingDiverged(f"Training diverged at {found.where()}: {found.what}. {kept}")

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConfigError
+from ..latents import Latents, weights_sha256
 from ..lora import LoraConfig, LoraLayers, add_lora
 from ..text import TextEncoder
 from ..transformer import VideoDiT
+from .callbacks import Callbacks
 from .loop import LoopSettings, StepFunction, run_loop
 from .optim import MovingAverage, make_optimisers
-from .sky_data import LatentCache
 from .state import TrainingState
-from .transformer import TransformerTraining, compile_blocks, denoising_step
+from .transformer import (
+    TransformerTraining,
+    checkpointed,
+    compile_blocks,
+    defaults_before,
+    denoising_step,
+    described,
+    held_out_loss,
+)
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,13 @@ class LoraTraining(TransformerTraining):
 def train_lora(
     model: VideoDiT,
     text: TextEncoder,
-    cache: LatentCache,
+    latents: Latents,
     folder: Path,
     loop: LoopSettings,
     training: LoraTraining,
     device: torch.device,
-    report: Callable[[dict], None] | None = None,
+    callbacks: Callbacks | None = None,
+    held_out: Latents | None = None,
     provenance: dict | None = None,
 ) -> tuple[LoraLayers, dict, bool]:
     """Train low-rank layers on cached latents, or go on with a training that was stopped, bit for bit.
@@ -57,6 +65,10 @@ def train_lora(
     Same data, draws and loss as `train_transformer`. Not one weight of `model` or `text` changes. The layers returned
     hold the averaged weights and are still in `model`, which so computes with them; `save_lora` writes them,
     `LoraLayers.remove` gives the model back.
+
+    Args:
+        held_out: clips whose loss is logged every `loop.held_out_every` steps.
+        provenance: more to keep with the state, JSON values; another value is another training.
 
     Returns: the layers, position (step, samples, seconds, loss), whether the planned steps are done.
     Raises:
@@ -66,27 +78,21 @@ def train_lora(
     """
     text.module.requires_grad_(False)
     text.module.eval()
-    settings = {
-        "config": model.config.to_dict(),
-        "text": text.config_dict(),
-        "base": weights_sha256(model, text.module),
-        "training": asdict(training),
-        "batch": loop.batch,
-        "clips": len(cache),
-        **(provenance or {}),
-    }
+    base = {"base": weights_sha256(model, text.module)}
+    settings = described(model, text, latents, loop, training) | base | (provenance or {})
     layers = add_lora(model, training.lora, seed=training.seed)
     try:
         modules = {"lora": layers}
         optimisers = make_optimisers(modules, "adamw", training.lr, training.weight_decay)
         averages = {"lora": MovingAverage(layers, training.ema)}
-        state = TrainingState(folder, modules, averages, optimisers, settings)
-        state.load()
+        state = TrainingState(folder, modules, averages, optimisers, settings, defaults=defaults_before(training))
         layers.train()
         model.train()
-        compile_blocks(model, device)
-        step = denoising_step(model, text, cache, loop.batch, training, device)
-        done = run_loop(state, _with_dropout(step, training, device), loop, report)
+        step = _with_dropout(denoising_step(model, text, latents, loop.batch, training, device), training, device)
+        with checkpointed(model, training.checkpoint_activations):
+            compile_blocks(model, device, training.compile)
+            measure = held_out_loss(model, text, held_out, loop.batch, training, device)
+            done = run_loop(state, step, loop, callbacks, measure)
         averages["lora"].swap()
     except BaseException:
         layers.remove()
@@ -108,15 +114,3 @@ def _with_dropout(step: StepFunction, training: LoraTraining, device: torch.devi
             return step(number)
 
     return seeded
-
-
-def weights_sha256(*modules: nn.Module) -> str:
-    """SHA-256 of the weights of `modules` by name, 64 hex characters: tells one base model from another."""
-    digest = hashlib.sha256()
-    for module in modules:
-        for name, tensor in module.state_dict().items():
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            if flat.numel():
-                digest.update(memoryview(flat.view(torch.uint8).numpy()))
-    return digest.hexdigest()

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ..device import training_dtype
 
+SCHEDULES = ("wsd", "cosine", "constant")
+
 
 def orthogonalise(matrices: Tensor, steps: int = 5, exact: bool = False) -> Tensor:
     """Replace each matrix of a batch [N, rows, columns] by (nearly) its nearest orthogonal one.
@@ -123,17 +125,26 @@ def make_optimisers(modules: dict[str, nn.Module], kind: str, lr: float, weight_
     return optimisers
 
 
-def learning_rate(step: int, total: int, warmup: int, decay: float, floor: float = 0.02) -> float:
-    """Factor on the peak rate: linear warm-up, constant, then `1 - sqrt` decay over the last share `decay`.
+def learning_rate(
+    step: int, total: int, warmup: int, decay: float, floor: float = 0.02, schedule: str = "wsd"
+) -> float:
+    """Factor on the peak rate: linear warm-up, then by `schedule`, down to `floor` at `total`.
 
-    Warm-up, stable, decay (arXiv:2405.18392): a stopped run can go on without knowing its end in advance.
+    wsd: constant, then `1 - sqrt` decay over the last share `decay` (warm-up, stable, decay, arXiv:2405.18392): a
+    stopped run can go on without knowing its end in advance. cosine: half a cosine from the warm-up's end (SGDR,
+    arXiv:1608.03983). constant: no fall.
     """
     if step < warmup:
         return (step + 1) / warmup
-    start = total * (1 - decay)
+    if schedule == "constant":
+        return 1.0
+    start = warmup if schedule == "cosine" else total * (1 - decay)
     if step < start:
         return 1.0
-    return max(floor, 1 - math.sqrt(min(1.0, (step - start) / max(1.0, total - start))))
+    way = min(1.0, (step - start) / max(1.0, total - start))
+    if schedule == "cosine":
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * way))
+    return max(floor, 1 - math.sqrt(way))
 
 
 def set_learning_rate(optimisers: list, factor: float) -> None:

@@ -6,7 +6,6 @@ so in minutes: linear heads on the pooled vector name each attribute; the heads 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ..skies import VALUES, attributes, caption, sample_scene
 from ..text import TextEncoder
+from .callbacks import Callbacks
 from .loop import LoopSettings, run_loop
 from .optim import make_optimisers
 from .state import TrainingState
@@ -55,7 +55,7 @@ def teach_reading(
     loop: LoopSettings,
     settings: ReadingSettings,
     device: torch.device,
-    report: Callable[[dict], None] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> tuple[dict, bool]:
     """Train or go on; leaves the weights in `text`; returns the position and whether it is done."""
     torch.manual_seed(settings.seed)
@@ -65,7 +65,6 @@ def teach_reading(
     optimisers += make_optimisers({"heads": heads}, "adamw", settings.lr, 0.0)
     described = {"text": text.config_dict(), "reading": asdict(settings), "batch": loop.batch}
     state = TrainingState(folder, modules, {}, optimisers, described)
-    state.load()
     text.module.train()
 
     def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -76,6 +75,6 @@ def teach_reading(
             losses = {n: F.cross_entropy(heads[n](pooled).float(), t.to(device)) for n, t in targets.items()}
         return torch.stack(list(losses.values())).mean(), {n: loss.detach() for n, loss in losses.items()}
 
-    done = run_loop(state, step_function, loop, report)
+    done = run_loop(state, step_function, loop, callbacks)
     text.module.eval()
     return state.position, done

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..autoencoder import CausalVideoAutoencoder
+from ..latents.protocol import Batch
 from ..skies import caption, render, sample_scene
 from ..text import TextEncoder
 
@@ -40,7 +42,7 @@ class SkySource:
 
 @dataclass
 class LatentCache:
-    """Encoded clips and tokenised captions, on the training device.
+    """Encoded clips and tokenised captions, on the training device: `Latents` in memory, for clips of one size.
 
     latents [N, C, T, h, w] normalised, half precision; tokens [N, wordings, L] int16, 0 = padding.
     """
@@ -54,6 +56,17 @@ class LatentCache:
     def deviation(self, clips: int = 2048) -> tuple[float, ...]:
         """Standard deviation of each channel, over the first clips."""
         return tuple(self.latents[:clips].float().transpose(0, 1).flatten(1).std(1).tolist())
+
+    def draw(self, batch: int, generator: torch.Generator) -> Batch:
+        """Random clips and wordings, with replacement; see `Latents.draw`."""
+        device = generator.device
+        index = torch.randint(len(self), (batch,), generator=generator, device=device)
+        wording = torch.randint(self.tokens.shape[1], (batch,), generator=generator, device=device)
+        return Batch(self.latents[index].float(), self.tokens[index, wording].long())
+
+    def fingerprint(self) -> dict[str, Any]:
+        """{}: it does not know what it was made of."""
+        return {}
 
     def save(self, path: Path) -> None:
         """Write to one safetensors file."""

@@ -26,6 +26,7 @@ from ..errors import ConfigError
 from ..text import TextEncoder
 from ..transformer import TransformerConfig, VideoDiT
 from .autoencoder import held_out_quality, new_autoencoder, train_autoencoder
+from .callbacks import Callbacks
 from .loop import LoopSettings
 from .options import add_autoencoder_options, autoencoder_training
 from .reading import ReadingSettings, teach_reading
@@ -95,6 +96,9 @@ def print_line(line: dict) -> None:
     print(json.dumps(line), flush=True)
 
 
+TOLD = Callbacks(report=print_line)
+
+
 def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     """Train the autoencoder and write it as a bundle of its own."""
     loop = LoopSettings(
@@ -107,9 +111,7 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     else:
         config = AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | args.autoencoder_config)
         model = new_autoencoder(config, source, training, device)
-    model, position, done = train_autoencoder(
-        model, source, args.state / "autoencoder", loop, training, device, print_line
-    )
+    model, position, done = train_autoencoder(model, source, args.state / "autoencoder", loop, training, device, TOLD)
     held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames)
     quality = held_out_quality(model, held_out, device).to_dict()
     provenance = {
@@ -156,7 +158,7 @@ def run_text(args: argparse.Namespace, device: torch.device) -> None:
         steps=args.steps, minutes=args.minutes, batch=args.batch or 64, warmup=20, decay=args.decay, log_every=20
     )
     settings = ReadingSettings(optimiser=args.optimiser, lr=args.lr or ReadingSettings.lr, seed=args.seed)
-    position, done = teach_reading(text, args.state / "text", loop, settings, device, print_line)
+    position, done = teach_reading(text, args.state / "text", loop, settings, device, TOLD)
     made = made_by(device) | {"training": asdict(settings), "batch": loop.batch, **position, "finished": done}
     components = {"text_encoder": (text.config_dict(), text.module.state_dict())}
     save_bundle(args.state / "text_encoder.safetensors", components, {"text_encoder": made}, dtype=torch.float32)
@@ -195,9 +197,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
         seed=args.seed,
         train_text=args.train_text,
     )
-    position, done = train_transformer(
-        model, text, cache, args.state / "transformer", loop, training, device, print_line
-    )
+    position, done = train_transformer(model, text, cache, args.state / "transformer", loop, training, device, TOLD)
     provenance["transformer"] = made_by(device) | {
         "source": asdict(source),
         "clips": len(cache),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..checkpoint.atomic import reason, whole_file
+from ..checkpoint.save import write_tensors
 from ..errors import CheckpointError
 from .optim import MovingAverage
+from .resume import accepts, differences
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -53,7 +55,7 @@ class TrainingState:
         optimisers: list[torch.optim.Optimizer],
         settings: dict[str, Any],
         rivals: dict[str, Rival] | None = None,
-        defaults: dict[str, dict[str, Any]] | None = None,
+        defaults: dict[str, Any] | None = None,
     ) -> None:
         self.path = state_path(folder)
         self.rivals, self.defaults = rivals or {}, defaults or {}
@@ -61,7 +63,10 @@ class TrainingState:
         self.position: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0}
 
     def save(self) -> Path:
-        """Write beside, flush to disk, rename: a crash leaves the old file or the new one."""
+        """Write beside, flush to disk, rename: a crash leaves the old file or the new one.
+
+        Raises `CheckpointError` when it cannot be written; the old file is whole then, too.
+        """
         tensors: dict[str, Tensor] = {}
         for name, module in self.modules.items():
             tensors |= {f"module.{name}.{k}": v for k, v in module.state_dict().items()}
@@ -71,21 +76,36 @@ class TrainingState:
             tensors |= {f"rival.{name}.{k}": v for k, v in rival.module.state_dict().items()}
         for name, optimiser in self._named_optimisers():
             tensors |= {f"optimiser.{name}.{k}": v for k, v in _optimiser_tensors(optimiser).items()}
-        tensors = _on_cpu(tensors)
+        tensors = {name: tensor.detach() for name, tensor in tensors.items()}
         metadata = {"position": json.dumps(self.position), "settings": json.dumps(self.settings)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
         try:
-            save_file(tensors, temporary, metadata)
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(self.path) as temporary:
+                write_tensors(temporary, tensors, {name: t.dtype for name, t in tensors.items()}, metadata)
+        except OSError as error:
+            before = "The state saved before is whole" if self.path.exists() else "There is no state from before"
+            raise CheckpointError(
+                f"Training state {self.path}: cannot be saved at step {self.position['step']}: {reason(error)}. "
+                f"{before}; when that is mended, start the training again: it goes on from there."
+            ) from error
+        self._marker().unlink(missing_ok=True)
         return self.path
 
+    def mark_diverged(self, step: int) -> None:
+        """Remember that it diverged after the state on disk: that one may go on with a lower learning rate."""
+        with suppress(OSError):
+            self._marker().write_text(json.dumps({"step": step}), encoding="utf-8")
+
+    def _marker(self) -> Path:
+        return self.path.with_name("diverged.json")
+
     def load(self) -> bool:
-        """Go on from the file if there is one. Raises `CheckpointError` when it belongs to another configuration."""
+        """Go on from the file if there is one; the folder must be locked.
+
+        Raises `CheckpointError` when it belongs to another configuration (says what differs) or cannot be read.
+        """
+        for rest in self.path.parent.glob(f".{self.path.stem}.*.part"):  # of a process killed while it saved
+            rest.unlink(missing_ok=True)
         if not self.path.exists():
             return False
         try:
@@ -115,6 +135,10 @@ class TrainingState:
         """Those of the modules, which the loop steps, and those of the rivals, which step themselves."""
         return [*self.optimisers, *(optimiser for rival in self.rivals.values() for optimiser in rival.optimisers)]
 
+    def all_modules(self) -> list[nn.Module]:
+        """Everything that a step may put into training mode."""
+        return [*self.modules.values(), *(rival.module for rival in self.rivals.values())]
+
     def _named_optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
         named = [(str(i), optimiser) for i, optimiser in enumerate(self.optimisers)]
         for name, rival in self.rivals.items():
@@ -122,31 +146,13 @@ class TrainingState:
         return named
 
     def _check_settings(self, saved: dict[str, Any]) -> None:
-        now = json.loads(json.dumps(self.settings))
-        defaults = json.loads(json.dumps(self.defaults))
-        saved = {k: defaults.get(k, {}) | v if isinstance(v, dict) else v for k, v in saved.items()}
-        differ = [
-            f"{k} was {saved.get(k)!r}, is {now.get(k)!r}"
-            for k in sorted(set(saved) | set(now))
-            if saved.get(k) != now.get(k)
-        ]
-        if differ:
+        differ = differences(saved, self.settings, self.defaults)
+        if differ and not (self._marker().exists() and accepts(differ)):
+            found = " ".join(sentence for sentence in differ.values())
             raise CheckpointError(
-                f"Training state {self.path}: belongs to another training ({'; '.join(differ)}). "
-                "Use the same settings, or another folder."
+                f"Training state {self.path}: belongs to another training. {found} "
+                "Use the same settings to go on, or another folder to begin anew."
             )
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU; a tensor that goes by two names (tied weights) is copied twice, as the format asks."""
-    seen: set[int] = set()
-    out = {}
-    for name, tensor in tensors.items():
-        alias = tensor.data_ptr() in seen
-        seen.add(tensor.data_ptr())
-        tensor = tensor.detach().to("cpu").contiguous()
-        out[name] = tensor.clone() if alias else tensor
-    return out
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..device import training_dtype
 from ..generate import model_objective
+from ..latents import Latents
 from ..text import TextEncoder
 from ..transformer import VideoDiT
+from .callbacks import Callbacks
 from .known_frames import draw_known_frames
+from .log import LEVEL_COUNTS, LEVEL_SUMS, mean_by_level
 from .loop import LoopSettings, StepFunction, run_loop
 from .optim import MovingAverage, make_optimisers
-from .sky_data import LatentCache
 from .state import TrainingState
 
 NOISE_BINS = 8
+HELD_OUT_CLIPS = 64  # at least so many are drawn for a measurement
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class TransformerTraining:
     train_text: bool = False
     precision: str = "auto"  # of the products: auto | float32 | bfloat16, see `training_dtype`
     compile: bool | None = None  # compile the blocks; None = on an NVIDIA card only (a CPU needs a C++ compiler for it)
+    checkpoint_activations: bool = False  # work blocks out again in the backward pass: a third slower, far less memory
     seed: int = 1
 
 
@@ -65,44 +71,86 @@ def by_level(loss: Tensor, level: Tensor) -> dict[str, Tensor]:
     index = (level * NOISE_BINS).long().clamp(max=NOISE_BINS - 1)
     sums = torch.zeros(NOISE_BINS, device=loss.device).index_add_(0, index, loss.detach())
     counts = torch.zeros(NOISE_BINS, device=loss.device).index_add_(0, index, torch.ones_like(loss))
-    return {"level_loss_sum": sums, "level_count": counts}
+    return {LEVEL_SUMS: sums, LEVEL_COUNTS: counts}
 
 
 def train_transformer(
     model: VideoDiT,
     text: TextEncoder,
-    cache: LatentCache,
+    latents: Latents,
     folder: Path,
     loop: LoopSettings,
     training: TransformerTraining,
     device: torch.device,
-    report: Callable[[dict], None] | None = None,
+    callbacks: Callbacks | None = None,
+    held_out: Latents | None = None,
     provenance: dict | None = None,
 ) -> tuple[dict, bool]:
-    """Train or go on; leaves the averaged weights in `model` and `text`. Returns position and whether done."""
+    """Train or go on; leaves the averaged weights in `model` and `text`. Returns position and whether done.
+
+    Args:
+        held_out: clips whose loss is logged every `loop.held_out_every` steps.
+        provenance: more to keep with the state, JSON values; another value is another training.
+
+    Raises: as `run_loop`.
+    """
     modules = {"transformer": model, "text_encoder": text.module}
     text.module.requires_grad_(training.train_text)
     optimisers = make_optimisers(modules, training.optimiser, training.lr, training.weight_decay)
     averages = {name: MovingAverage(module, training.ema) for name, module in modules.items()}
-    settings = {
-        "config": model.config.to_dict(),
-        "text": text.config_dict(),
-        "training": asdict(training),
-        "batch": loop.batch,
-        "clips": len(cache),
-        **(provenance or {}),
-    }
-    state = TrainingState(folder, modules, averages, optimisers, settings)
-    state.load()
+    settings = described(model, text, latents, loop, training) | (provenance or {})
+    state = TrainingState(folder, modules, averages, optimisers, settings, defaults=defaults_before(training))
     text.module.train(training.train_text)
     model.train()
-    compile_blocks(model, device, training.compile)
-    done = run_loop(state, denoising_step(model, text, cache, loop.batch, training, device), loop, report)
+    step = denoising_step(model, text, latents, loop.batch, training, device)
+    with checkpointed(model, training.checkpoint_activations):
+        compile_blocks(model, device, training.compile)
+        measure = held_out_loss(model, text, held_out, loop.batch, training, device)
+        done = run_loop(state, step, loop, callbacks, measure)
     for average in averages.values():
         average.swap()
     text.module.eval()
     model.eval()
     return state.position, done
+
+
+def described(
+    model: VideoDiT, text: TextEncoder, latents: Latents, loop: LoopSettings, training: TransformerTraining
+) -> dict[str, Any]:
+    """What makes a training this one and no other, JSON values: a state goes on under the same only.
+
+    How long it is, how it is watched and what only saves memory is not part of it.
+    """
+    chosen = asdict(training)
+    chosen.pop("checkpoint_activations")
+    data = latents.fingerprint()
+    return {
+        "config": model.config.to_dict(),
+        "text": text.config_dict(),
+        "training": chosen,
+        "batch": loop.batch,
+        "accumulate": loop.accumulate,
+        "clips": len(latents),
+        **({"data": data} if data else {}),
+    }
+
+
+def defaults_before(training: TransformerTraining) -> dict[str, Any]:
+    """What a state means by settings that it was saved without; see `TrainingState`."""
+    usual = asdict(type(training)())
+    usual.pop("checkpoint_activations")
+    return {"training": usual, "accumulate": 1}
+
+
+@contextmanager
+def checkpointed(model: VideoDiT, wanted: bool) -> Iterator[None]:
+    """Activation checkpointing of the blocks (arXiv:1604.06174) while the block runs; does not change the results."""
+    before = model.gradient_checkpointing
+    model.gradient_checkpointing = before or wanted
+    try:
+        yield
+    finally:
+        model.gradient_checkpointing = before
 
 
 def compile_blocks(model: VideoDiT, device: torch.device, wanted: bool | None = None) -> None:
@@ -115,12 +163,12 @@ def compile_blocks(model: VideoDiT, device: torch.device, wanted: bool | None = 
 def denoising_step(
     model: VideoDiT,
     text: TextEncoder,
-    cache: LatentCache,
+    latents: Latents,
     batch: int,
     training: TransformerTraining,
     device: torch.device,
 ) -> StepFunction:
-    """The step of `run_loop`: noise a random batch of the cache, predict, compare.
+    """The step of `run_loop`: noise a random batch of clips, predict, compare.
 
     All random numbers come from one generator seeded by `training.seed` and the step.
     """
@@ -130,7 +178,8 @@ def denoising_step(
 
     def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
-        clean, tokens = _draw_batch(cache, batch, generator, training.caption_dropout, end)
+        clean, tokens = latents.draw(batch, generator)
+        tokens = drop_captions(tokens, training.caption_dropout, end, generator)
         level = draw_levels(batch, training, generator)
         known = draw_known_frames(batch, clean.shape[2], training.known, generator)
         noise = torch.randn(clean.shape, generator=generator, device=device)
@@ -146,18 +195,45 @@ def denoising_step(
     return step_function
 
 
-def _draw_batch(
-    cache: LatentCache, batch: int, generator: torch.Generator, dropout: float, end: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Clean latents [B, C, T, h, w] float32 and token ids [B, L] of random clips and wordings."""
+def drop_captions(tokens: Tensor, share: float, end: Tensor, generator: torch.Generator) -> Tensor:
+    """Token ids [B, L] with the empty caption (`end`: its tokens) in a share of the rows."""
     device = generator.device
-    index = torch.randint(len(cache), (batch,), generator=generator, device=device)
-    wording = torch.randint(cache.tokens.shape[1], (batch,), generator=generator, device=device)
-    tokens = cache.tokens[index, wording].long()
     empty = torch.zeros_like(tokens[:1])
     empty[0, : len(end)] = end.to(device)
-    dropped = torch.rand(batch, 1, generator=generator, device=device) < dropout
+    dropped = torch.rand(len(tokens), 1, generator=generator, device=device) < share
     tokens = torch.where(dropped, empty, tokens)
     if device.type == "cpu":  # no work for padding; a GPU prefers one shape
         tokens = tokens[:, : int((tokens != 0).sum(1).max())]
-    return cache.latents[index].float(), tokens
+    return tokens
+
+
+def held_out_loss(
+    model: VideoDiT,
+    text: TextEncoder,
+    latents: Latents | None,
+    batch: int,
+    training: TransformerTraining,
+    device: torch.device,
+) -> Callable[[], dict] | None:
+    """A function that measures the loss on held-out clips, drawn and noised as in training: what it is above the
+    training loss was learned by heart. The same clips, levels and noise each time, so that curves do not jitter.
+
+    It returns `held_out`, the mean, and `held_out_level_loss`, by noise level. None without clips.
+    """
+    if latents is None:
+        return None
+    step = denoising_step(model, text, latents, batch, training, device)
+
+    def measure() -> dict:
+        losses, told = [], []
+        for k in range(max(1, -(-HELD_OUT_CLIPS // batch))):
+            loss, values = step(-1 - k)  # numbers that no training step has
+            losses.append(loss)
+            told.append(values)
+        sums, counts = (sum(values[name] for values in told) for name in (LEVEL_SUMS, LEVEL_COUNTS))
+        return {
+            "held_out": round(torch.stack(losses).mean().item(), 5),
+            "held_out_level_loss": mean_by_level(sums, counts),
+        }
+
+    return measure

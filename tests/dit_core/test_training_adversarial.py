@@ -253,7 +253,7 @@ def test_a_state_from_before_these_options_goes_on_and_another_option_is_refused
     train(tmp_path / "old", 4, plain)
     train(tmp_path / "new", 4, plain)
     assert not differing(state(tmp_path / "old"), state(tmp_path / "new"))
-    with pytest.raises(CheckpointError, match="'perceptual': 0.1.*another folder"):
+    with pytest.raises(CheckpointError, match="perceptual was 0.0 and is 0.1.*another folder"):
         train(tmp_path / "old", 6, dataclasses.replace(plain, perceptual=0.1))
 
 

@@ -1,0 +1,85 @@
+"""What differs between the training that saved a state and the one that wants to go on from it, in sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import DataError
+from ..latents.identity import differences as data_differences
+
+_LONG = 60  # characters of a value that a sentence still shows
+
+
+class Difference(str):
+    """A sentence that knows the two values."""
+
+    then: Any
+    now: Any
+
+
+def differences(saved: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Difference]:
+    """Dotted name of each setting that differs -> a sentence; {} = the same training.
+
+    defaults: values of settings, and within those that are dicts of their keys, that `saved` may lack.
+    """
+    now, defaults = (json.loads(json.dumps(x)) for x in (now, defaults))
+    saved = _completed(saved, defaults)
+    found: dict[str, Difference] = {}
+    for name in sorted(saved.keys() | now.keys()):
+        before, after = saved.get(name), now.get(name)
+        if before == after:
+            continue
+        if name == "data" and isinstance(before, dict) and isinstance(after, dict):
+            found[name] = _difference(before, after, _data_sentence(before, after))
+            continue
+        for key, a, b in _leaves(name, before, after):
+            found[key] = _difference(a, b, _sentence(key, a, b))
+    return found
+
+
+def accepts(differ: dict[str, Difference]) -> bool:
+    """Whether all that differs is a lower learning rate: what a training that diverged may go on with."""
+    only = differ.get("training.lr")
+    return len(differ) == 1 and only is not None and isinstance(only.then, float) and only.now < only.then
+
+
+def _completed(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    out = dict(saved)
+    for name, value in defaults.items():
+        if name not in out:
+            out[name] = value
+        elif isinstance(out[name], dict) and isinstance(value, dict):
+            out[name] = value | out[name]
+    return out
+
+
+def _leaves(name: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        yield name, before, after
+        return
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield from _leaves(f"{name}.{key}", before.get(key), after.get(key))
+
+
+def _sentence(name: str, before: Any, after: Any) -> str:
+    a, b = repr(before), repr(after)
+    if max(len(a), len(b)) > _LONG:
+        return f"{name} is another one."
+    return f"{name} was {a} and is {b}."
+
+
+def _data_sentence(before: dict, after: dict) -> str:
+    try:
+        found = data_differences(before, after)
+    except DataError:
+        found = []
+    return " ".join(found) or "The data are other ones."
+
+
+def _difference(then: Any, now: Any, sentence: str) -> Difference:
+    made = Difference(sentence)
+    made.then, made.now = then, now
+    return made
