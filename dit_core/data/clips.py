@@ -111,6 +111,10 @@ class ClipSet:
         window = self.windows[index]
         return f"{self._of(window).file.name}, frames {window.frames[0]} to {window.frames[-1]}"
 
+    def group(self, index: int) -> str:
+        """The file that clip `index` was cut from: clips of one file are alike."""
+        return self._of(self.windows[index]).file.name
+
     def bucket(self, index: int) -> Bucket:
         """Frames, height and width of clip `index`."""
         return self.windows[index].bucket

@@ -147,7 +147,7 @@ def test_a_discriminator_learns_to_tell_blurred_from_sharp(norm):
     with torch.no_grad():  # clips it has not seen
         scores = [adversary.module["discriminator"](clips).flatten(1).mean(1) for clips in pair(1000)]
     assert (scores[0] > scores[1]).float().mean() >= 7 / 8
-    assert hinge_loss(*scores) < 0.8 * first["discriminator"]
+    assert hinge_loss(*scores) < 0.9 * first["discriminator"]
 
 
 def test_an_adversary_does_not_touch_other_draws():
