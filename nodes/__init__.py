@@ -24,6 +24,16 @@ STATIONS = (
     "save_video",
     "load_video",
     "to_comfy_model",
+    "clip_dataset",
+    "sky_dataset",
+    "dataset_doctor",
+    "cache_latents",
+    "new_model",
+    "training_options",
+    "train_model",
+    "train_lora",
+    "training_view",
+    "save_model",
 )
 
 failures: dict[str, str] = {}

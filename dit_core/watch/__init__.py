@@ -11,6 +11,6 @@ from .strip import Sample, draw_strip, placard, read_samples, save_sample
 from .words import duration, summary
 
 __all__ = [
-    "LOG_FILE", "EventWriter", "Sample", "TrainingLog", "draw_curves", "draw_glance", "draw_strip", "duration", "placard",
-    "read_log", "read_samples", "save_picture", "save_sample", "summary",
+    "LOG_FILE", "EventWriter", "Sample", "TrainingLog", "draw_curves", "draw_glance", "draw_strip", "duration",
+    "placard", "read_log", "read_samples", "save_picture", "save_sample", "summary",
 ]  # fmt: skip

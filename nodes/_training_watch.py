@@ -1,0 +1,167 @@
+"""What a person sees of a training while it runs: progress, curves and samples, on the node and as files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..dit_core.errors import DataError, SoraDiTError
+from . import _training_data, host
+
+CURVES, STRIP = "curves.png", "samples.png"
+_FILES, _PICTURE, _STATUS = 30.0, 4.0, 1.0  # seconds between drawings of files, of the picture on the node, of words
+_SHARE = 0.02  # of the time is spent on drawing at most, whatever a drawing costs
+
+
+class Desk:
+    """Follows one training.
+
+    cls: the running node; folder: of the run; total: steps; sampler: steps done -> samples, or None.
+    """
+
+    def __init__(self, cls: type, folder: Path, total: int, sampler: Callable[[int], list] | None = None):
+        from ..dit_core.watch import EventWriter, TrainingLog, read_log, read_samples
+
+        self.cls, self.folder, self.total, self.sampler = cls, folder, total, sampler
+        try:
+            self.log = read_log(folder)
+        except DataError:  # it is only beginning
+            self.log = TrainingLog(folder.name, ())
+        self.samples = read_samples(folder)
+        self.events = EventWriter(folder)
+        self.progress = host.progress(cls, total)
+        self._last = {"files": time.monotonic(), "picture": 0.0, "status": 0.0}
+        self._cost = 0.0  # seconds of the last drawing
+        self._told = False
+
+    def callbacks(self) -> Any:
+        """For the trainer; `step` raises when the person has cancelled, and the trainer then saves."""
+        from ..dit_core.training.callbacks import Callbacks
+
+        return Callbacks(report=self._report, step=self._step, sample=self._sample)
+
+    def close(self) -> None:
+        """Draw the end; called however the training ended."""
+        self.events.close()
+        if self.log.lines:
+            self._draw_files()
+
+    def _report(self, line: dict) -> None:
+        from ..dit_core.watch import TrainingLog
+
+        self.events.write(line)
+        if "event" in line:
+            self.log = TrainingLog(self.log.name, self.log.lines, (*self.log.events, line))
+            return
+        kept = tuple(one for one in self.log.lines if one["step"] < line["step"])
+        self.log = TrainingLog(self.log.name, (*kept, line | {"total": self.total}), self.log.events)
+        if self._due("files", _FILES):
+            self._draw_files()
+
+    def _step(self, step: int, total: int | None) -> None:
+        from ..dit_core.watch import summary
+
+        picture = None
+        if host.in_comfyui and self.log.lines and self._due("picture", _PICTURE):
+            picture = self._glance()
+        if self._due("status", _STATUS):
+            host.status(self.cls, summary(self.log) if self.log.lines else f"step {step} of {self.total}")
+        self.progress.update(step, picture)
+
+    def _sample(self, step: int) -> None:
+        """A training is worth more than a look at it: a sample that cannot be made is told once, no more."""
+        from ..dit_core.watch import save_sample
+
+        if self.sampler is None:
+            return
+        try:
+            new = self.sampler(step)
+            for sample in new:
+                save_sample(self.folder, sample)
+        except SoraDiTError as error:
+            if not self._told:
+                host.note(self.cls, f"No sample at step {step}. {error}")
+            self._told = True
+            return
+        self.samples = [one for one in self.samples if one.step < step] + new
+        self._draw_files()
+        self._last["picture"] = 0.0
+
+    def _due(self, what: str, seconds: float) -> bool:
+        now = time.monotonic()
+        if now - self._last[what] < max(seconds, 0.0 if what == "status" else self._cost / _SHARE):
+            return False
+        self._last[what] = now
+        return True
+
+    def _glance(self) -> Any:
+        from ..dit_core.watch import draw_glance
+
+        started = time.monotonic()
+        newest = max((one.step for one in self.samples), default=0)
+        picture = draw_glance(self.log, [one for one in self.samples if one.step == newest])
+        self._cost = time.monotonic() - started
+        return _training_data.bytes_of(picture)
+
+    def _draw_files(self) -> None:
+        """Curves and strip beside the state; a full disk must not stop what could still be saved elsewhere."""
+        from ..dit_core.watch import draw_curves, draw_strip, save_picture
+
+        started = time.monotonic()
+        try:
+            save_picture(draw_curves(self.log), self.folder / CURVES)
+            if self.samples:
+                save_picture(draw_strip(self.samples), self.folder / STRIP)
+        except SoraDiTError as error:
+            host.status(self.cls, str(error))
+        self._cost = time.monotonic() - started
+        self._last["files"] = time.monotonic()
+
+
+class Sampler:
+    """Makes clips of fixed prompts with the model as it is, always from the same noise.
+
+    module: in training; text: `TextEncoder`; vae: any VAE; shape: of a latent [C, T, h, w].
+    """
+
+    steps, scale = 12, 3.0  # enough to see what was learned
+
+    def __init__(self, module: Any, text: Any, vae: Any, prompts: list[str], shape: tuple[int, ...]):
+        self.module, self.text, self.vae, self.prompts, self.shape = module, text, vae, prompts, shape
+
+    def __call__(self, step: int) -> list:
+        """A sample for each prompt. Raises `SoraDiTError` when the model puts out no numbers."""
+        import torch
+
+        from ..dit_core.watch import Sample
+
+        found = []
+        for number, prompt in enumerate(self.prompts):
+            latent = self._latent(prompt, number)
+            with torch.inference_mode():
+                pixels = self.vae.decode(latent)
+            pixels = pixels[0] if pixels.ndim == 5 else pixels
+            frames = pixels[..., :3].float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8).numpy()
+            found.append(Sample(step, number, prompt, frames))
+        return found
+
+    def _latent(self, prompt: str, number: int) -> Any:
+        import torch
+
+        from ..dit_core.conditioning import Prompt, combine
+        from ..dit_core.diffusion import make_sigmas
+        from ..dit_core.generate import denoise_latent, model_objective
+
+        objective = model_objective(self.module.config)
+        place = next(self.module.parameters()).device
+        with torch.no_grad():
+            text = self.text.encode([prompt, ""])
+            rows = (slice(0, 1), slice(1, 2))
+            prompts = [[Prompt(text.embeddings[one], text.mask[one], text.pooled[one])] for one in rows]
+            shift = self.module.config.training.get("shift", 1.0) if objective.name == "flow" else 1.0
+            plan = combine(self.module, objective, make_sigmas(objective, self.steps, shift=shift), *prompts,
+                           device=place)  # fmt: skip
+        empty = torch.zeros(1, *self.shape)
+        return denoise_latent(self.module, plan, empty, seed=number + 1, guidance_scale=self.scale, device=place)
