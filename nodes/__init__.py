@@ -27,6 +27,7 @@ STATIONS = (
     "clip_dataset",
     "sky_dataset",
     "dataset_doctor",
+    "train_autoencoder",
     "cache_latents",
     "new_model",
     "training_options",

@@ -187,7 +187,7 @@ def train_lora(job: Job, settings: dict[str, Any]) -> tuple[Any, str]:
     target = host.model_target(settings["run"], "lora")
     check_own_lora(target, settings["run"])
     training = LoraTraining(
-        lr=settings["learning_rate"],
+        lr=settings["learning_rate"] or LoraTraining.lr,
         ema=job.options.ema or LoraTraining.ema,
         seed=settings["training_seed"],
         lora=LoraConfig(settings["rank"], float(settings["alpha"] or settings["rank"]), TARGETS[settings["targets"]]),

@@ -82,13 +82,13 @@ def run(default: str, steps: int, batch: int) -> list[Any]:
     ]  # fmt: skip
 
 
-def rate(default: float, tip: str) -> Any:
-    """The learning rate."""
-    tip += (
-        " 0.0000001 to 1. Too high and the loss jumps up: the training stops then and keeps the last good state. Too "
-        "low and it takes for ever."
+def rate(suits: str) -> Any:
+    """The learning rate. suits: which one 0 stands for, a sentence."""
+    tip = (
+        f"How far a step goes, 0 to 1. {suits} Too high and the loss jumps up: the training stops then and keeps the "
+        "last good state. Too low and it takes for ever."
     )
-    return number("learning_rate", default, 0.0000001, 1.0, tip, step=0.0001, display_name="learning rate")
+    return number("learning_rate", 0.0, 0.0, 1.0, tip, step=0.0001, display_name="learning rate")
 
 
 def samples() -> list[Any]:

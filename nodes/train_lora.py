@@ -27,7 +27,7 @@ class SoraDiTTrainLora(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The model's text encoder, the same that Cache Latents had."),
                 host.SoraLatents.Input("latents", tooltip="The encoded clips, from Cache Latents."),
                 *run("my_lora", 600, 4),
-                rate(0.001, "How far a step goes. 0.001 suits a rank of 4 to 32."),
+                rate("0 takes 0.001, which suits ranks of 4 to 32."),
                 whole(
                     "rank", 16, 1, 256,
                     "How much the LoRA can learn, 1 to 256: the directions that each layer can change in. 8 to 32 is "

@@ -28,11 +28,11 @@ class SoraDiTTrainModel(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The text encoder, the same that Cache Latents had."),
                 host.SoraLatents.Input("latents", tooltip="The encoded clips, from Cache Latents."),
                 *run("my_model", 4000, 16),
-                rate(0.003, "How far a step goes. 0.003 suits muon; for adamw take 0.0006."),
+                rate("0 takes what suits: 0.003 for muon, 0.0006 for adamw."),
                 choice(
                     "optimiser", ["muon", "adamw"],
-                    "muon learns about twice as much in a step. adamw is what everybody uses and wants a learning rate "
-                    "5 times lower.",
+                    "muon learns about twice as much in a step. adamw is what everybody uses; its learning rates are 5 "
+                    "times lower.",
                 ),
                 *samples(),
                 *beside(),

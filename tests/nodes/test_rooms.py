@@ -163,7 +163,7 @@ def in_comfyui(models_folder, tmp_path_factory):
 
 
 def test_the_pack_loads_under_comfyuis_name(in_comfyui):
-    assert in_comfyui["host"] and in_comfyui["heavy"] == [] and len(in_comfyui["nodes"]) == 12
+    assert in_comfyui["host"] and in_comfyui["heavy"] == [] and len(in_comfyui["nodes"]) == 23
     assert in_comfyui["web"] == "./web"
 
 

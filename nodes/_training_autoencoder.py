@@ -1,0 +1,170 @@
+"""Between Train Autoencoder and `dit_core.training.autoencoder`."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..dit_core.errors import Cancelled, CheckpointError
+from . import _training, _training_data, _training_watch, host
+from .handles import SoraVae
+
+# What a person chooses -> changes to the configuration of the starter's autoencoder
+KINDS = {
+    "linear": {"linear": "alone", "lookahead": 1},
+    "linear encoder": {"linear": "encoder", "lookahead": 0},
+    "convolutional": {"linear": "none", "lookahead": 0, "patch": 2, "spatial_downsample": (True, True)},
+}
+MADE = "autoencoder.safetensors"
+"""The finished autoencoder, in the folder of its run."""
+
+
+def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
+    """Train, go on, or open what was finished before: a VAE. settings: the values of Train Autoencoder."""
+    import torch
+
+    from ..dit_core.training.autoencoder import new_autoencoder, train_autoencoder
+
+    clips, start = _training_data.require_clips(clips), None
+    if vae is not None:
+        start = _training_data.autoencoder_of(vae)
+        vae.weights.rest()
+    place, folder = torch.device(host.device()), host.training_folder(settings["run"])
+    training = _training_of(
+        settings if vae is not None or settings["kind"] != "linear" else settings | {"adversarial": 0}
+    )
+    asked = _asked(clips, start, training, settings)
+    if (module := _made_before(folder / MADE, asked)) is None:
+        with _training.learning():
+            host.make_room()
+            if start is None:
+                host.status(cls, "fitting")
+                module = new_autoencoder(_config(settings), clips, training, place)
+            else:
+                module = _with_decoder(start, settings["training_seed"]).to(place, torch.float32)
+            desk = _training_watch.Desk(cls, folder, settings["steps"], Mirror(module, clips, place))
+            loop = _training.Options().loop(settings["steps"], settings["batch"], max(1, settings["steps"] // 10))
+            try:
+                module, position, done = train_autoencoder(
+                    module, clips, folder, loop, training, place, desk.callbacks()
+                )
+            finally:
+                desk.close()
+            if not done:
+                raise Cancelled(f"The training was stopped at step {position['step']}; queue it again to go on.")
+            _keep(folder / MADE, module, asked, position)
+    return _as_vae(cls, module, settings["run"], place)
+
+
+class Mirror:
+    """Shows clips and, below each, what the autoencoder makes of them."""
+
+    clips_shown = 2
+
+    def __init__(self, module: Any, clips: Any, place: Any):
+        self.module, self.place = module, place
+        count = min(self.clips_shown, len(clips))
+        self._videos = [
+            (_name(clips, index), clips.clip(index)) for index in range(0, len(clips), -(-len(clips) // count))
+        ]
+
+    def __call__(self, step: int) -> list:
+        """A sample for each clip: original above, reconstruction below."""
+        import torch
+
+        from ..dit_core.watch import Sample
+
+        found = []
+        for number, (name, video) in enumerate(self._videos):
+            with torch.no_grad():
+                latent = self.module.encode(video.unsqueeze(0).to(self.place)).mean
+                drawn = self.module.decode(latent)[0].float().cpu()
+            both = torch.cat([video, drawn.clamp(-1, 1)], 2).permute(1, 2, 3, 0)  # [F, 2 H, W, 3]
+            frames = both.add(1).mul(127.5).round().to(torch.uint8).numpy()
+            found.append(Sample(step, number, f"{name}, and as it comes back", frames))
+        return found
+
+
+def _name(clips: Any, index: int) -> str:
+    return clips.name(index) if hasattr(clips, "name") else f"clip {index}"
+
+
+def _training_of(settings: dict[str, Any]) -> Any:
+    from ..dit_core.training.adversary import AdversarialSettings
+    from ..dit_core.training.autoencoder import AutoencoderTraining
+    from ..dit_core.training.likelihood import LikelihoodSettings
+
+    by_likelihood = settings["reconstruction"] == "likelihood"
+    rival = AdversarialSettings(start=settings["adversarial_start"], weight=settings["adversarial"])
+    return AutoencoderTraining(
+        lr=settings["learning_rate"] or AutoencoderTraining.lr,
+        perceptual=settings["perceptual"],
+        likelihood=LikelihoodSettings(beta=settings["beta"]) if by_likelihood else None,
+        adversarial=rival if settings["adversarial"] else None,
+        seed=settings["training_seed"],
+    )
+
+
+def _config(settings: dict[str, Any]) -> Any:
+    from ..dit_core.autoencoder import AutoencoderConfig
+    from ..dit_core.training.starter import AUTOENCODER
+
+    changes = {**KINDS[settings["kind"]], "latent_channels": settings["channels"]}
+    return AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | changes)
+
+
+def _with_decoder(start: Any, seed: int) -> Any:
+    """A copy of an autoencoder to train on; a linear one gets a decoder that can learn, its latents stay."""
+    import torch
+
+    from ..dit_core.training.starter import with_changes
+
+    alone = {"linear": "encoder", "lookahead": 0} if start.config.linear == "alone" else {}
+    with torch.random.fork_rng([]):
+        return with_changes(copy.deepcopy(start), alone, seed)
+
+
+def _asked(clips: Any, start: Any, training: Any, settings: dict[str, Any]) -> str:
+    """A sum of all that decides the result."""
+    from ..dit_core.data.fingerprint import digest
+    from ..dit_core.latents import weights_sha256
+
+    chosen = {key: settings[key] for key in ("steps", "batch", "kind", "channels")}
+    begun = None if start is None else weights_sha256(start)
+    return digest([chosen, asdict(training), clips.fingerprint().sha256, begun])
+
+
+def _made_before(path: Path, asked: str) -> Any:
+    """The finished autoencoder if it is the one that is asked for, else None."""
+    from ..dit_core.checkpoint import load_bundle, read_header
+
+    if not path.exists():
+        return None
+    try:
+        if read_header(path).provenance.get("autoencoder", {}).get("asked") != asked:
+            return None
+        with _training.learning():
+            return load_bundle(path).autoencoder
+    except CheckpointError:  # damaged: it is made again
+        return None
+
+
+def _keep(path: Path, module: Any, asked: str, position: dict[str, Any]) -> None:
+    import torch
+
+    from ..dit_core.checkpoint import save_bundle
+
+    made = {key: position.get(key) for key in ("step", "samples", "seconds", "loss")} | {"asked": asked}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = {"autoencoder": (module.config.to_dict(), module.state_dict())}
+    save_bundle(path, parts, {"autoencoder": made}, torch.float32)
+
+
+def _as_vae(cls: type, module: Any, run: str, place: Any) -> SoraVae:
+    with _training.learning():
+        module = module.requires_grad_(False).eval().to(host.storage_device(place))
+    host.record(cls, run=run, latent_channels=module.config.latent_channels)
+    weights = host.manager(place)("vae", module, None)
+    return SoraVae(module, place, host.result_device(), run, weights)
