@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..errors import ConfigError
 from ..latents import Latents, weights_sha256
@@ -14,7 +13,7 @@ from ..lora import LoraConfig, LoraLayers, add_lora
 from ..text import TextEncoder
 from ..transformer import VideoDiT
 from .callbacks import Callbacks
-from .loop import LoopSettings, StepFunction, run_loop
+from .loop import LoopSettings, run_loop
 from .optim import MovingAverage, make_optimisers
 from .state import TrainingState
 from .transformer import (
@@ -25,6 +24,7 @@ from .transformer import (
     denoising_step,
     described,
     held_out_loss,
+    seeded,
 )
 
 
@@ -88,7 +88,9 @@ def train_lora(
         state = TrainingState(folder, modules, averages, optimisers, settings, defaults=defaults_before(training))
         layers.train()
         model.train()
-        step = _with_dropout(denoising_step(model, text, latents, loop.batch, training, device), training, device)
+        step = denoising_step(model, text, latents, loop.batch, training, device)
+        if training.lora.dropout:
+            step = seeded(step, training.seed, device)
         with checkpointed(model, training.checkpoint_activations):
             compile_blocks(model, device, training.compile)
             measure = held_out_loss(model, text, held_out, loop.batch, training, device)
@@ -101,16 +103,3 @@ def train_lora(
         layers.eval()
         model.eval()
     return layers, state.position, done
-
-
-def _with_dropout(step: StepFunction, training: LoraTraining, device: torch.device) -> StepFunction:
-    """The step with dropout drawn from torch's own generator seeded by the step; others' numbers are not disturbed."""
-    if training.lora.dropout == 0:
-        return step
-
-    def seeded(number: int) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(training.seed * 1_000_003 + number)
-            return step(number)
-
-    return seeded

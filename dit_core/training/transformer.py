@@ -103,6 +103,8 @@ def train_transformer(
     text.module.train(training.train_text)
     model.train()
     step = denoising_step(model, text, latents, loop.batch, training, device)
+    if training.train_text:  # T5 has dropout of its own
+        step = seeded(step, training.seed, device)
     with checkpointed(model, training.checkpoint_activations):
         compile_blocks(model, device, training.compile)
         measure = held_out_loss(model, text, held_out, loop.batch, training, device)
@@ -193,6 +195,17 @@ def denoising_step(
         return loss.mean(), by_level(loss, level)
 
     return step_function
+
+
+def seeded(step: StepFunction, seed: int, device: torch.device) -> StepFunction:
+    """The step with torch's own generator, which dropout draws from, seeded by its number; it is put back."""
+
+    def with_seed(number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed * 1_000_003 + number)
+            return step(number)
+
+    return with_seed
 
 
 def drop_captions(tokens: Tensor, share: float, end: Tensor, generator: torch.Generator) -> Tensor:
