@@ -192,6 +192,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     training = TransformerTraining(
         optimiser=args.optimiser,
         lr=args.lr or TransformerTraining.lr,
+        timestep_mean=args.timestep_mean,
         precision=args.precision,
         compile=args.compile or None,
         seed=args.seed,
@@ -234,12 +235,13 @@ def starting_model(
     """The transformer of `--start`, or a new one for these latents."""
     base = (start.transformer.config if start is not None else TRANSFORMER).to_dict()
     with_skip = start is None or base["skip_std"] is not None
+    size = {"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps}
     changes = {
         "in_channels": latents.latent_channels,
         "skip_std": cache.deviation() if with_skip else None,
         "latent_mean": latents.latent_mean,
         "latent_std": latents.latent_std,
-        "training": {"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps, "shift": 1.0},
+        "training": size | {"shift": args.shift},
     }
     torch.manual_seed(args.seed)
     model = VideoDiT(TransformerConfig.from_dict(base | changes | args.transformer_config))
@@ -309,6 +311,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--fps", type=float, default=12.0, help="frames a second of the transformer's clips")
+    parser.add_argument("--shift", type=float, default=4.0, help="of the schedule that clips are made with, by default")
+    parser.add_argument("--timestep-mean", type=float, default=TransformerTraining.timestep_mean,
+                        help="more = more of the training at high noise, where a larger clip's layout is decided")  # fmt: skip
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the blocks on a CPU too (needs a C++ compiler)")
     parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
