@@ -312,8 +312,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--fps", type=float, default=12.0, help="frames a second of the transformer's clips")
     parser.add_argument("--shift", type=float, default=4.0, help="of the schedule that clips are made with, by default")
-    parser.add_argument("--timestep-mean", type=float, default=TransformerTraining.timestep_mean,
-                        help="more = more of the training at high noise, where a larger clip's layout is decided")  # fmt: skip
+    parser.add_argument(
+        "--timestep-mean",
+        type=float,
+        default=TransformerTraining.timestep_mean,
+        help="more = more of the training at high noise, where a larger clip's layout is decided",
+    )
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the blocks on a CPU too (needs a C++ compiler)")
     parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
