@@ -13,9 +13,9 @@ from ..errors import SoraDiTError
 
 BLOCK = 8  # steps whose mean loss is judged: single batches differ too much
 HISTORY = 64  # blocks
-FAR = 8.0  # times the median of the history: diverged
+FAR = 8.0  # times the median of the history, two blocks running: diverged
 UNEASY = 3.0  # times it: no state is saved yet, it could be a bad one
-AT_FIRST = 100.0  # times the very first loss, while there is no history
+EXPLODED = 100.0  # times it, or times the very first loss while there is no history: diverged at once
 _PENDING = 8  # steps before values are fetched from a graphics card
 
 
@@ -26,9 +26,8 @@ class TrainingDiverged(SoraDiTError):
 class DivergenceWatch:
     """Follows loss and gradient norm of every step, and the loss by noise level where a training tells it.
 
-    A number that is not finite, or a mean over 8 steps far above the running median of such means, is divergence. Both
-    are judged by their distance from the median in units of the median (or of the spread, for losses around zero, such
-    as likelihoods).
+    A number that is not finite is divergence, and so are means over 8 steps far above the running median of such means;
+    distance is counted in units of the median (or of the spread, for losses around zero, such as likelihoods).
     """
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class DivergenceWatch:
         self._block: list[float] = []
         self._first: float | None = None
         self._levels: list[float | None] | None = None  # running mean loss by noise level
-        self.uneasy = False
+        self._far, self.uneasy = False, False
 
     def add(self, step: int, loss: Tensor, norm: Tensor, levels: tuple[Tensor, Tensor] | None = None) -> None:
         """One step: its number from 1, loss, gradient norm, and sums and counts of the loss by noise level.
@@ -67,10 +66,11 @@ class DivergenceWatch:
         if len(self._block) == BLOCK:
             mean, self._block = sum(self._block) / BLOCK, []
             usual, unit = self._usual()
-            factor = FAR if len(self._blocks) >= BLOCK else AT_FIRST
-            if mean > usual + (factor - 1) * unit:
+            far = len(self._blocks) >= BLOCK and mean > usual + (FAR - 1) * unit
+            if far and self._far or mean > usual + (EXPLODED - 1) * unit:
                 what = f"the loss rose to {mean:.4g}, and was about {usual:.4g}"
                 raise Divergence(step, what, loss, self._worst(levels))
+            self._far = far
             self.uneasy = mean > usual + (UNEASY - 1) * unit
             self._blocks.append(mean)
         if levels is not None:
@@ -106,8 +106,9 @@ class Divergence(Exception):
 
     def event(self) -> dict:
         """For the log."""
-        loss = self.loss if math.isfinite(self.loss) else str(self.loss)
-        return {"event": "diverged", "step": self.step, "what": self.what, "loss": loss, "noise_level": self.levels}
+        loss = self.loss if math.isfinite(self.loss) else str(self.loss)  # JSON has no NaN
+        levels = None if self.levels is None else list(self.levels)
+        return {"event": "diverged", "step": self.step, "what": self.what, "loss": loss, "noise_level": levels}
 
     def where(self) -> str:
         """Step and noise levels in words."""

@@ -1,0 +1,204 @@
+"""The loop of every training: schedules, accumulation, what is told, divergence, a full disk."""
+
+import json
+import math
+import random
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sora_dit.dit_core.errors import CheckpointError, ConfigError
+from sora_dit.dit_core.training.callbacks import Callbacks
+from sora_dit.dit_core.training.divergence import Divergence, DivergenceWatch
+from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged, run_loop
+from sora_dit.dit_core.training.optim import MovingAverage, learning_rate, make_optimisers
+from sora_dit.dit_core.training.state import TrainingState
+from torch import nn
+
+NEVER = 1e9
+
+
+class Toy:
+    """A linear layer that learns to double; `spoil(number, loss)` may change the loss."""
+
+    def __init__(self, folder, lr=0.01, spoil=lambda number, loss: loss, levels=False):
+        torch.manual_seed(0)
+        self.layer, self.spoil, self.levels = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.1)), spoil, levels
+        self.average = MovingAverage(self.layer, 0.9)
+        optimisers = make_optimisers({"toy": self.layer}, "adamw", lr, 0.0)
+        settings = {"training": {"lr": lr}}
+        self.state = TrainingState(folder, {"toy": self.layer}, {"toy": self.average}, optimisers, settings)
+
+    def step(self, number):
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(number))
+        self.layer.eval()  # dropout is here only to have a mode
+        loss = self.spoil(number, (self.layer(x) - 2 * x).square().mean())
+        self.layer.train()
+        told = {}
+        if self.levels:
+            told = {"level_loss_sum": torch.ones(8), "level_count": torch.ones(8)}
+            told["level_loss_sum"][5] = loss.detach()
+        return loss, told
+
+    def run(self, steps, callbacks=None, held_out=None, **loop):
+        settings = LoopSettings(**dict(steps=steps, batch=8, warmup=0, schedule="constant", save_every=NEVER) | loop)
+        return run_loop(self.state, self.step, settings, callbacks, held_out)
+
+
+def lines(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_each_field_of_the_settings_is_checked_by_name():
+    bad = dict(steps=-1, minutes=-1.0, batch=0, warmup=-1, decay=1.5, clip=0.0, save_every=-1.0, log_every=0,
+               accumulate=0, schedule="stairs", sample_every=-1, held_out_every=2.5)  # fmt: skip
+    assert set(bad) == set(LoopSettings.__dataclass_fields__)
+    for name, value in bad.items():
+        with pytest.raises(ConfigError, match=rf"training loop has {name} = {value!r}; allowed is "):
+            LoopSettings(**{name: value})
+
+
+def test_schedules():
+    cosine = [learning_rate(step, 110, 10, 0.3, schedule="cosine") for step in range(111)]
+    assert cosine[0] == pytest.approx(0.1) and cosine[10] == 1.0 and cosine[110] == pytest.approx(0.02)
+    assert cosine[60] == pytest.approx(0.51) and cosine[35] == pytest.approx(0.02 + 0.98 * 0.5 * (1 + math.sqrt(0.5)))
+    assert [learning_rate(s, 110, 10, 0.3, schedule="constant") for s in (4, 10, 109)] == [0.5, 1.0, 1.0]
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path):
+    toy, alone = Toy(tmp_path / "a", lr=0.1), Toy(tmp_path / "b", lr=0.1)
+    toy.run(2, accumulate=3, clip=NEVER)
+    for step in range(2):
+        sum(alone.step(3 * step + k)[0] for k in range(3)).div(3).backward()
+        alone.state.optimisers[0].step()
+        alone.state.optimisers[0].zero_grad()
+    for p, q in zip(toy.layer.parameters(), alone.layer.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+    assert toy.state.position["samples"] == 2 * 3 * 8
+    assert lines(tmp_path / "a")[0]["samples"] == 48
+
+
+def test_samples_are_made_with_averaged_weights_in_evaluation_mode_and_leave_no_trace(tmp_path):
+    seen = []
+
+    def sample(step):
+        now = next(toy.layer.parameters()).clone()
+        assert not toy.layer.training and not toy.layer[1].training and not torch.is_grad_enabled()
+        torch.manual_seed(99)
+        seen.append((step, now, next(iter(toy.average.values.values())).clone()))
+
+    toy = Toy(tmp_path / "a")
+    toy.run(8, Callbacks(sample=sample), sample_every=3)
+    plain = Toy(tmp_path / "b")
+    plain.run(8)
+    assert [step for step, *_ in seen] == [3, 6, 8]
+    states = [load_file(tmp_path / name / "state.safetensors") for name in "ab"]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+    assert torch.equal(seen[-1][1], states[1]["average.toy.0.weight"]), (
+        "the weights a sample sees are the averaged ones"
+    )
+    assert torch.equal(seen[-1][2], states[1]["module.toy.0.weight"]), "the live ones wait meanwhile"
+
+
+def test_the_log_says_held_out_values_and_speed_without_the_pauses(tmp_path):
+    def held_out():
+        time.sleep(0.2)
+        return {"held_out": 0.5, "held_out_level_loss": [None] * 8}
+
+    Toy(tmp_path, levels=True).run(6, held_out=held_out, held_out_every=4, log_every=100)
+    first, last = lines(tmp_path)
+    assert first["step"] == 4 and first["held_out"] == 0.5 and last["step"] == 6 and "held_out" not in last
+    assert first["level_loss"][:5] == [1.0] * 5 and first["level_loss"][5] == pytest.approx(first["loss"], rel=1e-3)
+    assert {"samples", "total", "seconds", "rate", "gradient_norm", "memory_bytes"} <= set(first)
+    assert first["samples_per_second"] > 8 / 0.1 and "level_count" not in first
+
+
+def test_a_torn_line_of_the_log_and_lines_ahead_of_the_state_go(tmp_path):
+    Toy(tmp_path).run(4, log_every=2)
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"step": 6, "loss": 1}\n{"step": 8, "lo')
+    Toy(tmp_path).run(10, log_every=2)
+    assert [line["step"] for line in lines(tmp_path)] == [2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize("kind", ["nan", "explosion"])
+def test_divergence_names_step_and_noise_level_and_keeps_the_last_good_state(tmp_path, kind):
+    def spoil(number, loss):
+        if number < 200:
+            return loss + 1.0
+        return loss * math.nan if kind == "nan" else (loss + 1.0) * 100
+
+    toy = Toy(tmp_path, lr=0.01, levels=True)
+    toy.run(100)
+    good = (tmp_path / "state.safetensors").read_bytes()
+    told = []
+    broken = Toy(tmp_path, lr=0.01, spoil=spoil, levels=True)
+    with pytest.raises(TrainingDiverged) as error:
+        broken.run(400, Callbacks(report=told.append))
+    step = 201 if kind == "nan" else broken.state.position["step"] + 1
+    assert 201 <= step <= 216
+    words = str(error.value)
+    assert words.startswith(f"Training diverged at step {step}, at noise levels 0.625 to 0.75: the loss ")
+    assert "last good state, of step 100, is kept" in words and "lower learning rate" in words
+    assert (tmp_path / "state.safetensors").read_bytes() == good
+    event = lines(tmp_path)[-1]
+    assert event == told[-1] and (event["event"], event["step"], event["noise_level"]) == (
+        "diverged",
+        step,
+        [0.625, 0.75],
+    )
+
+    with pytest.raises(CheckpointError, match="training.lr was 0.01 and is 0.02"):
+        Toy(tmp_path, lr=0.02).run(120)
+    lower = Toy(tmp_path, lr=0.001)
+    assert lower.run(120) and lower.state.position["step"] == 120
+    with pytest.raises(CheckpointError, match="training.lr was 0.001 and is 0.0001"):  # it did not diverge again
+        Toy(tmp_path, lr=0.0001).run(130)
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
+    with pytest.raises(TrainingDiverged, match="No state was saved before"):
+        Toy(tmp_path, lr=math.inf).run(1)
+    assert not (tmp_path / "state.safetensors").exists()
+
+
+def follow(losses) -> int | None:
+    """The step at which the watch gives up, None if it never does."""
+    watch = DivergenceWatch()
+    try:
+        for step, loss in enumerate(losses, 1):
+            watch.add(step, torch.tensor(loss), torch.tensor(1.0))
+    except Divergence as found:
+        return found.step
+    return None
+
+
+def test_the_watch_lets_noise_pass_and_catches_explosions():
+    noise = random.Random(5)
+    # batches of one clip: the loss of a noisy clip is a hundred times that of a clean one
+    assert follow(math.exp(noise.gauss(-3, 1.2)) for _ in range(5000)) is None
+    assert follow(1.0 / (1 + step / 20) + noise.random() * 0.1 for step in range(2000)) is None
+    # a likelihood crosses zero and stays below it
+    assert follow(1.0 - 3 * min(1, step / 500) + noise.gauss(0, 0.05) for step in range(3000)) is None
+    assert 1000 < follow([0.3 + noise.random() * 0.1 for _ in range(1000)] + [5.0] * 50) <= 1016
+    assert follow(0.2 * 1.01**step for step in range(2000)) is not None
+    assert follow([1.0] + [10.0**step for step in range(1, 30)]) == 8, "a rate so absurd that there is no history"
+    assert 500 < follow([-2 + noise.gauss(0, 0.1) for _ in range(500)] + [40.0] * 50) <= 516
+
+
+def test_a_disk_without_room_is_said_in_a_sentence(tmp_path):
+    resource = pytest.importorskip("resource")
+    Toy(tmp_path).run(2)
+    old = (tmp_path / "state.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(old) // 2, limits[1]))  # a real refusal by the system
+    try:
+        with pytest.raises(
+            CheckpointError, match="cannot be saved at step 4: the file would be larger .* is whole; when"
+        ):
+            Toy(tmp_path).run(4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "state.safetensors").read_bytes() == old and not list(tmp_path.glob(".*.part"))
+    assert Toy(tmp_path).run(4)
