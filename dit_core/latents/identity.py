@@ -42,6 +42,14 @@ def identity(
     }
 
 
+def summary(fingerprint: dict[str, Any]) -> dict[str, Any]:
+    """The fingerprint of a cache in a few lines, for the provenance of a checkpoint: files are counted, not named."""
+    data = fingerprint.get("data") or {}
+    files = data.get("files") or {}
+    short = {"kind": data.get("kind"), "rules": data.get("rules"), "files": len(files), "sha256": digest(data)}
+    return {**fingerprint, "data": short}
+
+
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What is other `now` than it was, as sentences; [] for the same. Both are fingerprints of `Latents`."""
     found = []

@@ -63,6 +63,9 @@ class DivergenceWatch:
             raise Divergence(step, f"the gradient's norm is {norm}", loss, self._worst(levels))
         self._first = loss if self._first is None else self._first
         self._block.append(loss)
+        if not self._blocks:
+            usual, unit = self._usual()
+            self.uneasy = loss > usual + (FAR - 1) * unit
         if len(self._block) == BLOCK:
             mean, self._block = sum(self._block) / BLOCK, []
             usual, unit = self._usual()

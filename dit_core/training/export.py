@@ -17,8 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..autoencoder import CausalVideoAutoencoder
 from ..checkpoint import Header, load_bundle, read_header, save_bundle
 from ..errors import CheckpointError, SoraDiTError
+from ..latents.identity import summary
 from ..text import TextEncoder
 from ..transformer import TransformerConfig, VideoDiT
 from .state import state_path
@@ -28,7 +30,7 @@ LATENTS_DIFFER = 0.02  # in standard deviations: more is another autoencoder, no
 
 def export_bundle(
     state_folder: str | Path,
-    autoencoder_bundle: str | Path,
+    autoencoder: str | Path | CausalVideoAutoencoder,
     output: str | Path,
     dtype: torch.dtype = torch.float16,
     earlier: Sequence[str | Path] = (),
@@ -39,7 +41,7 @@ def export_bundle(
 
     Args:
         state_folder: where the training keeps `state.safetensors`.
-        autoencoder_bundle: a bundle with the autoencoder that made the latents of the training.
+        autoencoder: the one that made the latents of the training, or a bundle with it.
         output: the bundle to write, `.safetensors`; it appears whole or not at all.
         dtype: storage type.
         earlier: bundles that this training began from; how they were made goes into the provenance.
@@ -57,12 +59,13 @@ def export_bundle(
     transformer = VideoDiT(config)
     _fill(transformer, weights["transformer"], f"{path}, transformer")
     _fill(text.module, weights["text_encoder"], f"{path}, text encoder")
-    source = load_bundle(autoencoder_bundle)
-    if source.autoencoder is None:
-        raise CheckpointError(f"{autoencoder_bundle} holds no autoencoder; expected the one that made the latents.")
-    _check_latents(config, source.autoencoder.config, autoencoder_bundle)
+    codec, provenance = _opened(autoencoder)
+    _check_latents(
+        config, codec.config, "The autoencoder given" if codec is autoencoder else f"{autoencoder}, its autoencoder,"
+    )
     total = position.get("total")
-    provenance = {name: made for name, made in source.header.provenance.items() if name == "autoencoder"}
+    if "data" in settings:
+        settings["data"] = summary(settings["data"])
     provenance["transformer"] = {
         "made": time.strftime("%Y-%m-%d"),
         **settings,
@@ -77,9 +80,20 @@ def export_bundle(
     components = {
         "transformer": (config.to_dict(), transformer.state_dict()),
         "text_encoder": (text.config_dict(), text.state_dict()),
-        "autoencoder": (source.autoencoder.config.to_dict(), source.autoencoder.state_dict()),
+        "autoencoder": (codec.config.to_dict(), codec.state_dict()),
     }
     return save_bundle(output, components, provenance, dtype)
+
+
+def _opened(autoencoder: str | Path | CausalVideoAutoencoder) -> tuple[CausalVideoAutoencoder, dict[str, Any]]:
+    """The autoencoder and how it was made, as far as that is known."""
+    if isinstance(autoencoder, CausalVideoAutoencoder):
+        return autoencoder, {}
+    source = load_bundle(autoencoder)
+    if source.autoencoder is None:
+        raise CheckpointError(f"{autoencoder} holds no autoencoder; expected the one that made the latents.")
+    made = source.header.provenance
+    return source.autoencoder, {name: how for name, how in made.items() if name == "autoencoder"}
 
 
 def _read_averages(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Tensor]]]:
@@ -131,7 +145,7 @@ def _check_latents(transformer: TransformerConfig, autoencoder, path: str | Path
     std_off = max(abs(a / b - 1) for a, b in zip(trained[1], given[1], strict=True))
     if max(mean_off, std_off) > LATENTS_DIFFER:
         raise CheckpointError(
-            f"{path} is not the autoencoder that the transformer was trained with: means of its latents differ by up "
+            f"{path} is not the one that the transformer was trained with: means of its latents differ by up "
             f"to {mean_off:.3f} standard deviations, standard deviations by up to {100 * std_off:.1f} %."
         )
 
