@@ -60,9 +60,7 @@ def export_bundle(
     _fill(transformer, weights["transformer"], f"{path}, transformer")
     _fill(text.module, weights["text_encoder"], f"{path}, text encoder")
     codec, provenance = _opened(autoencoder)
-    _check_latents(
-        config, codec.config, "The autoencoder given" if codec is autoencoder else f"{autoencoder}, its autoencoder,"
-    )
+    _check_latents(config, codec.config, "What was given" if codec is autoencoder else autoencoder)
     total = position.get("total")
     if "data" in settings:
         settings["data"] = summary(settings["data"])
@@ -145,7 +143,7 @@ def _check_latents(transformer: TransformerConfig, autoencoder, path: str | Path
     std_off = max(abs(a / b - 1) for a, b in zip(trained[1], given[1], strict=True))
     if max(mean_off, std_off) > LATENTS_DIFFER:
         raise CheckpointError(
-            f"{path} is not the one that the transformer was trained with: means of its latents differ by up "
+            f"{path} is not the autoencoder that the transformer was trained with: means of its latents differ by up "
             f"to {mean_off:.3f} standard deviations, standard deviations by up to {100 * std_off:.1f} %."
         )
 

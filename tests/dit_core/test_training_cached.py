@@ -145,7 +145,7 @@ def test_a_state_becomes_a_checkpoint_with_all_three_parts(tmp_path, store):
     other = autoencoder()
     other.config = AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | {"latent_std": (0.7,) * 4})
     with pytest.raises(
-        CheckpointError, match="The autoencoder given is not the one that the transformer was trained"
+        CheckpointError, match="What was given is not the autoencoder that the transformer was trained"
     ):
         export_bundle(tmp_path / "run", other, tmp_path / "no.safetensors")
 
