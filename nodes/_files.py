@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import mimetypes
 import os
 import re
@@ -87,6 +88,12 @@ def file_identity(path: Path) -> tuple[str, int, int]:
     """What changes when a file is replaced: resolved path, modification time in ns, size in bytes."""
     state = path.stat()
     return str(path.resolve()), state.st_mtime_ns, state.st_size
+
+
+def fingerprint(path: Path) -> str:
+    """`file_identity` as a checksum. ComfyUI writes fingerprints into the files it saves, and those are shared with
+    others: the folders of this machine are no business of theirs."""
+    return hashlib.sha256(repr(file_identity(path)).encode()).hexdigest()
 
 
 # --- Input files -------------------------------------------------------------------------------------------------

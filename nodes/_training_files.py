@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,11 +101,12 @@ def find_folder(name: str, folder: Path, allow_absolute: bool = False) -> Path:
 
 
 def folder_identity(folder: Path) -> list:
-    """What changes when a file in the folder is added, replaced or removed: names, modification times, sizes."""
+    """What changes when a file in the folder is added, replaced or removed: a checksum of names, modification times
+    and sizes. ComfyUI writes it into the files it saves: names would be told to others, and fill megabytes."""
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for name in sorted(files):
             state = os.stat(os.path.join(place, name))
             found.append([os.path.relpath(os.path.join(place, name), folder), state.st_mtime_ns, state.st_size])
-    return [str(folder.resolve()), found]
+    return [hashlib.sha256(repr((str(folder.resolve()), found)).encode()).hexdigest()]

@@ -56,7 +56,7 @@ class SoraDiTLoadLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora, **_) -> list:
-        return [_files.file_identity(host.lora_path(lora))]
+        return [_files.fingerprint(host.lora_path(lora))]
 
     @classmethod
     def execute(cls, model, lora, strength) -> io.NodeOutput:

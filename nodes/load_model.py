@@ -96,7 +96,7 @@ class SoraDiTLoadModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model, text_encoder=FROM_MODEL_FILE, vae=FROM_MODEL_FILE, **_) -> list:
         chosen = _files_chosen(model, text_encoder, vae)
-        return [_files.file_identity(host.model_path(name, kind)) for kind, name in chosen.items()]
+        return [_files.fingerprint(host.model_path(name, kind)) for kind, name in chosen.items()]
 
     @classmethod
     def execute(cls, model, device, dtype, text_encoder=FROM_MODEL_FILE, vae=FROM_MODEL_FILE) -> io.NodeOutput:

@@ -85,7 +85,7 @@ class SoraDiTLoadVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, video, **_) -> list:
-        return list(_files.file_identity(host.input_path(video)))
+        return [_files.fingerprint(host.input_path(video))]
 
     @classmethod
     def execute(cls, video, start_frame, max_frames, every_nth, force_fps) -> io.NodeOutput:

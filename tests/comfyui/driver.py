@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import traceback
@@ -27,8 +28,20 @@ from safetensors.torch import save_file  # noqa: E402
 import nodes  # noqa: E402, I001
 
 torch.set_num_threads(1)
+logging.getLogger("sora_dit").setLevel(logging.INFO)
 asyncio.run(nodes.load_custom_node(PACK, module_parent="custom_nodes"))
-extras = ("custom_sampler", "model_advanced", "video", "lt", "easycache", "latent", "images", "cond", "sd3")
+extras = (
+    "custom_sampler",
+    "model_advanced",
+    "video",
+    "lt",
+    "easycache",
+    "latent",
+    "images",
+    "cond",
+    "sd3",
+    "model_merging",
+)
 for name in extras:
     path = os.path.join(COMFYUI, "comfy_extras", f"nodes_{name}.py")
     if os.path.exists(path):
@@ -189,6 +202,54 @@ def check_own_lora_equals_cores():
     options = nodes.NODE_CLASS_MAPPINGS["SoraDiTLoadLora"].INPUT_TYPES()["required"]["lora"]
     found["listed"] = "two.safetensors" in str(options)
     return found
+
+
+def check_text_loras_and_merges():
+    _, clip, *_ = load()
+    _, other, *_ = load("v.safetensors")
+
+    def cond(one):
+        return one.encode_from_tokens(one.tokenize("a red balloon"))
+
+    before, there = cond(clip), cond(other)
+    patched = run("LoraLoader", model=None, clip=clip, lora_name="small.safetensors", strength_model=0.0,
+                  strength_clip=0.5)[1]  # fmt: skip
+    changed = cond(patched)
+    after = cond(clip)
+    name = "encoder.block.0.layer.0.SelfAttention.q"
+    weight = clip.encoder.module.get_submodule(name).weight
+    lora = comfy.utils.load_torch_file(os.path.join(BASE, "models", "loras", "small.safetensors"))
+    up, down = (lora[f"text_encoders.inner.{name}.lora_{side}.weight"] for side in "BA")
+    with torch.inference_mode(False), torch.no_grad():
+        weight += 0.5 * up @ down
+        by_hand = cond(clip)
+        weight -= 0.5 * up @ down
+    whole = run("CLIPMergeSimple", clip1=clip, clip2=other, ratio=0.0)[0]
+    return {"changes": far(before, changed), "by hand": far(changed, by_hand), "comes off": far(before, after),
+            "merged": far(cond(whole), there), "own again": far(before, cond(clip))}  # fmt: skip
+
+
+def check_out_of_memory_in_decode():
+    _, _, vae, *_ = load()
+    torch.manual_seed(0)
+    latent = {"samples": torch.randn(1, 6, 5, 4, 6)}
+    whole = run("SoraDiTDecode", vae=vae, latent=latent, chunk_frames=0)[0]
+    decode, calls, told = vae.first_stage_model.decode_chunks, [], []
+
+    def fails_once(parts):
+        parts = list(parts)
+        calls.append([part.shape[2] for part in parts])
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return decode(iter(parts))
+
+    vae.first_stage_model.decode_chunks = fails_once
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    logging.getLogger("sora_dit").addHandler(handler)
+    small = run("SoraDiTDecode", vae=vae, latent=latent, chunk_frames=0)[0]
+    del vae.first_stage_model.decode_chunks
+    return {"calls": calls, "far": far(whole, small), "told": told}
 
 
 def check_offload():
