@@ -7,6 +7,7 @@ A perceptual term (perceptual.py) and a discriminator (adversary.py) may join; a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from ..errors import ConfigError
 from ..measures import CodecQuality, codec_quality
 from .adversary import AdversarialSettings, Adversary
 from .callbacks import Callbacks
+from .feed import ClipSource, check_sizes, clip_batches, feed_of, fitting_clips
 from .likelihood import Likelihood, LikelihoodSettings
 from .loop import LoopSettings, run_loop
 from .optim import MovingAverage, make_optimisers
 from .perceptual import texture_loss
-from .sky_data import SkySource
 from .state import TrainingState
+
+MEASURED_SKIES = 10**7  # number of the first sky that latents are measured on: no training comes so far
+HELD_OUT_CLIPS = 16
 
 
 @dataclass(frozen=True)
@@ -60,32 +64,46 @@ def reconstruction_loss(got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
 
 
 def new_autoencoder(
-    config: AutoencoderConfig, source: SkySource, training: AutoencoderTraining, device: torch.device
+    config: AutoencoderConfig, source: ClipSource, training: AutoencoderTraining, device: torch.device
 ) -> CausalVideoAutoencoder:
-    """A model with random convolutions, its linear codec, if it has one, fitted to clips of several sizes."""
+    """A model with random convolutions, its linear codec, if it has one, fitted to clips of the source.
+
+    Raises `DataError` when the clips' sizes do not fit it.
+    """
+    check_sizes(source, config)
     torch.manual_seed(training.seed)
     model = CausalVideoAutoencoder(config).to(device)
     if model.linear is not None:
-        sized = [replace(source, height=size, width=size) for size in (64, 96, 128)]
-        clips = [(sized[i % 3], i * 32) for i in range(24)]
-        model.linear.fit(lambda: (of_size.clips(start, 32, device) for of_size, start in clips), training.whitening)
+        model.linear.fit(lambda: fitting_clips(source, device), training.whitening)
     return model
 
 
 def train_autoencoder(
     model: CausalVideoAutoencoder,
-    source: SkySource,
+    source: ClipSource,
     folder: Path,
     loop: LoopSettings,
     training: AutoencoderTraining,
     device: torch.device,
     callbacks: Callbacks | None = None,
+    held_out: ClipSource | None = None,
 ) -> tuple[CausalVideoAutoencoder, dict, bool]:
     """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done.
 
     A model that is all linear is done as soon as it is fitted; see `freeze` for what else does not learn.
-    Raises `ConfigError` when such a model is to be trained against a discriminator.
+
+    Args:
+        source: skies, or a person's own clips in buckets.
+        held_out: clips whose loss and PSNR are logged every `loop.held_out_every` steps.
+
+    Raises:
+        ConfigError: an all linear model is to be trained against a discriminator, or that with accumulated gradients.
+        DataError: the clips' sizes do not fit the model.
+        TrainingDiverged, CheckpointError, FolderInUse: as `run_loop`.
     """
+    for clips in (source, held_out):
+        if clips is not None:
+            check_sizes(clips, model.config)
     if model.decoder is None:
         if training.adversarial is not None:
             raise ConfigError(
@@ -93,25 +111,32 @@ def train_autoencoder(
                 'linear = "encoder".'
             )
         return with_statistics(model, source, device), {"step": 0, "samples": 0, "seconds": 0.0}, True
+    if training.adversarial is not None and loop.accumulate > 1:
+        raise ConfigError(
+            f"The training loop has accumulate = {loop.accumulate} with adversarial training, in which each batch "
+            "teaches the discriminator; allowed is 1."
+        )
     freeze(model, training)
     step = AutoencoderStep(model, source, training, loop.batch, device)
     average = MovingAverage(model, training.ema)
     settings = {
         "config": model.config.to_dict(),
-        "source": asdict(source),
         "training": asdict(training),
         "batch": loop.batch,
+        "accumulate": loop.accumulate,
+        **step.feed.identity(),
     }
-    defaults = {"config": AutoencoderConfig().to_dict(), "training": asdict(AutoencoderTraining())}
+    before = {"config": AutoencoderConfig().to_dict(), "training": asdict(AutoencoderTraining()), "accumulate": 1}
     state = TrainingState(
-        folder, step.modules, {"autoencoder": average}, step.optimisers, settings, step.rivals, defaults
+        folder, step.modules, {"autoencoder": average}, step.optimisers, settings, step.rivals, before
     )
     if device.type == "cuda":
         # torch refuses a second backward through what it compiled, and lambda needs one through the decoder
         for part in (model.encoder, model.decoder if training.adversarial is None else None):
             if part is not None:
                 part.compile()
-    done = run_loop(state, step, loop, callbacks)
+    measure = None if held_out is None else lambda: step.measure(clip_batches(held_out, HELD_OUT_CLIPS, 8, device))
+    done = run_loop(state, step, loop, callbacks, measure)
     average.swap()
     model.eval()
     return with_statistics(model, source, device), state.position, done
@@ -138,12 +163,13 @@ class AutoencoderStep:
     def __init__(
         self,
         model: CausalVideoAutoencoder,
-        source: SkySource,
+        source: ClipSource,
         training: AutoencoderTraining,
         batch: int,
         device: torch.device,
     ) -> None:
-        self.model, self.source, self.training, self.batch, self.device = model, source, training, batch, device
+        self.model, self.training, self.device = model, training, device
+        self.feed = feed_of(source, batch, training.sizes, training.seed)
         self.modules: dict[str, torch.nn.Module] = {"autoencoder": model}
         self.optimisers = make_optimisers(self.modules, training.optimiser, training.lr, training.weight_decay)
         self.likelihood, self.adversary = None, None
@@ -158,9 +184,7 @@ class AutoencoderStep:
     def __call__(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and what to log, among it psnr in dB, and the learned width in units of the video."""
         training, device = self.training, self.device
-        size = training.sizes[step % len(training.sizes)]
-        count = max(1, self.batch * min(training.sizes) ** 2 // size**2)  # a step costs about the same at every size
-        video = replace(self.source, height=size, width=size).clips(step * self.batch, count, device)
+        video = self.feed.batch(step, device)
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             got, posterior = self.model(video, generator)
@@ -171,6 +195,7 @@ class AutoencoderStep:
         terms["kl"] = posterior.kl()
         reconstruction, kl_weight = self._weighed(step, got - video, posterior, terms)
         loss = reconstruction + kl_weight * terms["kl"]
+        terms["watched"] = loss  # lambda may make the challenge large without harm
         if self.adversary is not None and self.adversary.strength(step) > 0:
             terms |= self.adversary.teach(step, video, got)
             last = self.model.decoder.body[-1].weight
@@ -179,6 +204,23 @@ class AutoencoderStep:
             terms["adversarial"] = challenge
         terms["psnr"] = -10 * torch.log10(terms["squared"].detach() / 4)
         return loss, {name: value.detach() for name, value in terms.items()}
+
+    def measure(self, videos: Iterable[Tensor]) -> dict[str, float]:
+        """`held_out`, the loss without an adversary, and `held_out_psnr` in dB, means over batches of clips."""
+        losses, qualities = [], []
+        for video in videos:
+            posterior = self.model.encode(video)
+            got = self.model.decode(posterior.mean).float()
+            terms = reconstruction_loss(got, video) | {"kl": posterior.kl()}
+            if self.training.perceptual:
+                terms["perceptual"] = texture_loss(got, video)
+            reconstruction, kl_weight = self._weighed(-1, got - video, posterior, terms)
+            losses.append((reconstruction + kl_weight * terms["kl"]).item())
+            qualities.append(-10 * math.log10(max(terms["squared"].item(), 1e-12) / 4))
+        return {
+            "held_out": round(sum(losses) / len(losses), 5),
+            "held_out_psnr": round(sum(qualities) / len(qualities), 3),
+        }
 
     def _weighed(
         self, step: int, error: Tensor, posterior: Posterior, terms: dict[str, Tensor]
@@ -208,7 +250,7 @@ def _optimiser_of_widths(likelihood: Likelihood, lr: float) -> torch.optim.Optim
     return optimiser
 
 
-def with_statistics(model: CausalVideoAutoencoder, source: SkySource, device: torch.device) -> CausalVideoAutoencoder:
+def with_statistics(model: CausalVideoAutoencoder, source: ClipSource, device: torch.device) -> CausalVideoAutoencoder:
     """The model, its configuration completed by latent statistics and colours unless it has them already."""
     statistics = model.statistics or measure_latents(model, source, device)
     rgb = model.config.latent_rgb or measure_colours(model, source, device)
@@ -218,24 +260,25 @@ def with_statistics(model: CausalVideoAutoencoder, source: SkySource, device: to
 
 @torch.no_grad()
 def measure_colours(
-    model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 64, batch: int = 16
+    model: CausalVideoAutoencoder, source: ClipSource, device: torch.device, clips: int = 64, batch: int = 16
 ) -> Colours:
-    """The colours of the latent's channels, fitted on rendered clips."""
-    videos = (source.clips(10**7 + i, batch, device) for i in range(0, clips, batch))
+    """The colours of the latent's channels, fitted on clips of the source."""
+    videos = clip_batches(source, clips, batch, device, MEASURED_SKIES)
     return fit_colours((model.encode(video).mean, video) for video in videos)
 
 
 @torch.no_grad()
 def measure_latents(
-    model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 256, batch: int = 16
+    model: CausalVideoAutoencoder, source: ClipSource, device: torch.device, clips: int = 256, batch: int = 16
 ) -> LatentStatistics:
-    """Mean and deviation of the latent channels over rendered clips; a linear encoder's keep their relative scale."""
-    latents = (model.encode(source.clips(10**7 + i, batch, device)).mean.float() for i in range(0, clips, batch))
+    """Mean and deviation of the latent channels over clips; a linear encoder's keep their relative scale."""
+    videos = clip_batches(source, clips, batch, device, MEASURED_SKIES)
+    latents = (model.encode(video).mean.float() for video in videos)
     return LatentStatistics.measure(latents, per_channel=model.encoder is not None)
 
 
 def held_out_quality(
-    model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 64, batch: int = 8
+    model: CausalVideoAutoencoder, source: ClipSource, device: torch.device, clips: int = 64, batch: int = 8
 ) -> CodecQuality:
     """All measures of the reconstruction (posterior mean, output clipped to -1..1), means over the source's clips."""
-    return codec_quality(model, (source.clips(start, batch, device) for start in range(0, clips, batch)))
+    return codec_quality(model, clip_batches(source, clips, batch, device))
