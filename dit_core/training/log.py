@@ -23,8 +23,8 @@ LEVEL_SUMS, LEVEL_COUNTS = "level_loss_sum", "level_count"  # what a step functi
 class TrainingLog:
     """Sums are kept on the device until a line is written, so that logging does not stall a graphics card."""
 
-    def __init__(self, path: Path, every: int, report: Callable[[dict], object]) -> None:
-        self.path, self.every, self.report = path, every, report
+    def __init__(self, path: Path, every: int, report: Callable[[dict], object], total: int | None = None) -> None:
+        self.path, self.every, self.report, self.total = path, every, report, total
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}  # one for each name: a value may be there from some step on
         self.count, self.samples = 0, 0
@@ -71,7 +71,7 @@ class TrainingLog:
         line: dict = {
             "step": position["step"],
             "samples": position["samples"],
-            "total": position.get("total"),
+            "total": position.get("total") or self.total,
             "seconds": round(position["seconds"], 1),
             "rate": round(factor, 4),
         }

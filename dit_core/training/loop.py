@@ -118,7 +118,7 @@ class _Run:
         self.state, self.step_function, self.settings = state, step_function, settings
         self.callbacks, self.held_out = callbacks, held_out
         self.position = state.position
-        self.log = TrainingLog(state.path.parent / LOG, settings.log_every, callbacks.report)
+        self.log = TrainingLog(state.path.parent / LOG, settings.log_every, callbacks.report, settings.steps or None)
         self.log.rewind(self.position["step"])
         self.watch = DivergenceWatch()
         self.parameters = [p for module in state.modules.values() for p in module.parameters() if p.requires_grad]
