@@ -14,13 +14,14 @@ from pathlib import Path
 
 import help_drawings_latent
 import help_drawings_media
+import help_drawings_training
 from drawing import save_small
 from help_studio import Studio
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTER = ROOT / "models" / "starter" / "sora-dit-starter.safetensors"
 FOLDER = ROOT / "web" / "docs" / "pictures"
-DRAWINGS = {**help_drawings_latent.DRAWINGS, **help_drawings_media.DRAWINGS}
+DRAWINGS = {**help_drawings_latent.DRAWINGS, **help_drawings_media.DRAWINGS, **help_drawings_training.DRAWINGS}
 """Node id without its prefix -> what draws its picture."""
 
 

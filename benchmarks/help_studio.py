@@ -58,6 +58,13 @@ class Studio:
             return self.bundle.autoencoder.decode(latent)[0].permute(1, 2, 3, 0).add(1).div(2).clamp(0, 1)
 
     @cached_property
+    def training(self):
+        """A small training on rendered skies (a minute or two), see `help_training.Trained`."""
+        from help_training import train
+
+        return train(self.path)
+
+    @cached_property
     def walk(self) -> dict[int, tuple[Tensor, Tensor]]:
         """Denoising of PROMPT, 17 frames of 64 x 64 in 24 steps: step -> (noisy latent, what the model expects)."""
         model, seen = self.bundle.transformer, {}

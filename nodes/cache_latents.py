@@ -17,7 +17,7 @@ class SoraDiTCacheLatents(io.ComfyNode):
             display_name="Cache Latents (Sora DiT)",
             category="Sora DiT/training",
             description="Encodes all clips with the VAE and cuts the captions into tokens, once, and keeps both on "
-            "disk: the training then reads them a hundred times faster. It says how much space that takes before it "
+            "disk: the training then need not do it again and again. It says how much space that takes before it "
             "starts. What is there already is not made again; a stopped caching goes on where it was.",
             search_aliases=["encode dataset", "latent cache", "precompute", "training data"],
             inputs=[

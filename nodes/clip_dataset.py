@@ -30,8 +30,7 @@ class SoraDiTClipDataset(io.ComfyNode):
                 whole(
                     "size", 96, 16, 2048,
                     "Size of the pictures, 16 to 2048: the side of a square with as many pixels as a frame gets. 96 "
-                    "learns in minutes on a graphics card and in hours on a CPU; twice the size takes over 4 times as "
-                    "long.",
+                    "is within reach of a CPU; twice the size takes over 4 times as long.",
                 ),
                 *size(),
                 whole(

@@ -19,7 +19,7 @@ INFO = object_info(CLASSES.values())
 ENGLISH = [DOCS / f"{node}.md" for node in CLASSES]
 TRANSLATED = sorted(DOCS.glob("*/*.md"))
 PAGES = ENGLISH + TRANSLATED
-LONGEST_PICTURE, ALL_PICTURES = 60_000, 600_000
+LONGEST_PICTURE, ALL_PICTURES = 60_000, 900_000
 
 
 def name_of(page: Path) -> str:
@@ -128,6 +128,13 @@ def test_quoted_errors_are_what_the_nodes_say(tmp_path):
             ("SoraDiTLoadVideo", {"video": "nope.mp4"}),
             ("SoraDiTLoadModel", {"model": "sora-dit-startr.safetensors"}),
             ("SoraDiTLoadLora", {"lora": "my_baloons.safetensors"}),
+            ("SoraDiTClipDataset", {"folder": "my_clip"}),
+            ("SoraDiTClipDataset", {"frames": 24}),
+            ("SoraDiTSkyDataset", {"width": 100}),
+            ("SoraDiTSkyDataset", {"fps": 0.0}),
+            ("SoraDiTNewModel", {"width": 250, "heads": 4}),
+            ("SoraDiTTrainModel", {"sample_prompts": "a\nb\nc\nd\ne"}),
+            ("SoraDiTTrainingView", {"run": " "}),
         ):
             said.setdefault(node, []).append(CLASSES[node].validate_inputs(**values))
     for page in PAGES:
