@@ -1,33 +1,139 @@
-"""The templates in a real editor: opened, run, played, and brought back from the file that was made.
+"""The templates in a real editor: opened, run, played, and brought back from the files that were made.
 
-Runs when COMFYUI_URL says where a ComfyUI with this pack is running and playwright is installed; skips otherwise.
-CHROMIUM names an installed browser. Screenshots: `python tests/comfyui/browser.py --pictures DIR`.
+Needs playwright in this Python, and a Chromium that CHROMIUM names.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
+import json
 from pathlib import Path
 
 import pytest
+import sora_dit
 
-URL = os.environ.get("COMFYUI_URL")
-pytestmark = [
-    pytest.mark.skipif(not URL, reason="COMFYUI_URL is not set"),
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
-]
+WORKFLOWS = Path(sora_dit.__file__).parent / "workflows"
+TEMPLATES = ("text_to_video", "encode_decode", "video_to_video")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
 
 
-def test_every_template_opens_runs_plays_and_comes_back(tmp_path):
+@pytest.fixture(scope="module")
+def ed(comfy):
     spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
     browser = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(browser)
-    seen = browser.tour(URL, tmp_path)
-    assert seen.pop("page errors") == []
-    assert len(seen) >= 3
-    for name, what in seen.items():
-        assert what["status"] == "success" and what["missing"] == [], (name, what)
-        assert what["videos"] >= 1 and what["files"], (name, what)
-        assert what["restored"] is True, (name, what)
-        assert (tmp_path / f"{name}.png").stat().st_size > 20_000
+    with browser.editor(comfy.url) as page:
+        page.kit = browser
+        yield page
+
+
+def workflow(name: str) -> dict:
+    return json.loads((WORKFLOWS / f"{name}.json").read_text())
+
+
+def a_clip(comfy, ed) -> None:
+    """The clip that the other templates take up."""
+    if not (comfy.base / "output" / "sky_00001_.mp4").exists():
+        ed.load(workflow("text_to_video"))
+        assert ed.run()["status"]["status_str"] == "success"
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_opens_runs_plays_and_comes_back(comfy, ed, name, tmp_path):
+    a_clip(comfy, ed)
+    ed.load(workflow(name))
+    types = ed.node_types()
+    assert ed.missing() == [] and "missing" not in ed.said().lower()
+    entry = ed.run()
+    assert entry["status"]["status_str"] == "success", entry
+    assert ed.page.evaluate(ed.kit.OUTSIDE) == []  # previews and videos shown
+    (file,) = [one for one in comfy.files(entry) if one["type"] == "output"]
+    videos = ed.page.evaluate(ed.kit.PLAYING)
+    assert len(videos) == types.count("SoraDiTSaveVideo") + types.count("SoraDiTLoadVideo") and min(videos) > 1
+    ed.clear()
+    ed.drop(file["filename"], comfy.fetch(file))
+    assert ed.node_types() == types
+    assert ed.errors == []
+
+
+@pytest.mark.parametrize(
+    "node, options, ending",
+    [
+        ("SoraDiTSaveVideo", {"container": "webm"}, "webm"),
+        ("SoraDiTSaveVideo", {"container": "mkv"}, "mkv"),
+        ("SaveWEBM", {}, "webm"),
+        ("SaveAnimatedWEBP", {}, "webp"),
+        ("SaveAnimatedPNG", {}, "png"),
+        ("SaveImage", {}, "png"),
+        ("SaveVideo", {}, "mp4"),
+        ("SaveLatent", {}, "latent"),
+    ],
+)
+def test_files_of_every_kind_bring_their_workflow_back(comfy, ed, node, options, ending):
+    graph = comfy.graph()
+    at = graph.start(frames=5)
+    samples = graph.sample(at)
+    pictures = graph("SoraDiTDecode", vae=at["vae"], latent=samples)
+    if node == "SaveLatent":
+        graph(node, samples=samples, filename_prefix="dropped")
+    elif node in ("SaveVideo", "SoraDiTSaveVideo"):
+        graph(node, video=graph("SoraDiTAssembleVideo", images=pictures, fps=8.0), filename_prefix="dropped", **options)
+    else:
+        graph(node, images=pictures, filename_prefix="dropped", **options)
+    ed.clear()
+    ed.page.evaluate("prompt => app.loadApiJson(prompt, 'made')", graph.prompt)
+    ed.page.wait_for_timeout(500)
+    types = ed.node_types()
+    entry = ed.run()
+    assert entry["status"]["status_str"] == "success", entry
+    file = [one for one in comfy.files(entry) if one["type"] == "output"][0]
+    assert file["filename"].endswith(ending)
+    ed.clear()
+    ed.drop(file["filename"], comfy.fetch(file))
+    assert ed.node_types() == types and node in types
+
+
+def test_preview_while_it_denoises_then_cancel_then_again(comfy, ed):
+    ed.load(workflow("text_to_video"))
+    ed.set(steps=400)
+    before = set(comfy.call("/history"))
+    ed.queue()
+    shown = "() => app.graph._nodes.filter(n => n.type == 'SoraDiTDenoise' && n.imgs?.length).length"
+    ed.page.wait_for_function(shown, timeout=30_000)
+    assert ed.page.evaluate("() => app.graph._nodes.find(n => n.type == 'SoraDiTDenoise').progress") > 0
+    ed.cancel()
+    (stopped,) = [entry for key, entry in comfy.call("/history").items() if key not in before]
+    assert any(kind == "execution_interrupted" for kind, _ in stopped["status"]["messages"])
+    ed.set(steps=3)
+    assert ed.run()["status"]["status_str"] == "success"
+
+
+@pytest.mark.parametrize(
+    "widgets, sentence",
+    [
+        ({"width": 130}, "width is 130 pixels, but must be a multiple of 8; the nearest are 128 and 136"),
+        ({"model": "gone.safetensors"}, "Looked in"),
+        ({"model": "another_family.safetensors"}, "It looks like a Stable Diffusion checkpoint"),
+        ({"filename_prefix": "../../out"}, "output folder"),
+    ],
+)
+def test_a_mistake_is_told_in_our_words(ed, widgets, sentence):
+    ed.load(workflow("text_to_video"))
+    ed.set(**widgets)
+    assert ed.queue()
+    ed.page.wait_for_timeout(1000)
+    said = ed.said()
+    assert sentence in said and "Traceback" not in said
+    ed.page.keyboard.press("Escape")
+
+
+def test_an_error_while_it_runs_is_told_in_our_words(comfy, ed):
+    graph = comfy.graph()
+    at, other = graph.start(), graph.start("wide.safetensors")
+    graph.show(at, graph.sample(at, positive=other["positive"]))
+    ed.clear()
+    ed.page.evaluate("prompt => app.loadApiJson(prompt, 'made')", graph.prompt)
+    assert ed.run()["status"]["status_str"] == "error"
+    said = ed.said()
+    assert "comes from a text encoder of width 40" in said and "Traceback" not in said
+    ed.page.keyboard.press("Escape")
