@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..dit_core.errors import Cancelled, ShapeError, SoraDiTError
+from ..dit_core.errors import Cancelled, CheckpointError, ShapeError, SoraDiTError
+from ..dit_core.lock import FolderInUse
 from . import _checks, _loras, _training_data, _training_watch, host
 
 MOST_PROMPTS = 4
@@ -89,6 +90,15 @@ def learning() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def by_name() -> Iterator[None]:
+    """Errors about the folder of a run speak of its name, which is what a person gives here."""
+    try:
+        yield
+    except (CheckpointError, FolderInUse) as error:
+        raise type(error)(str(error).replace("another folder", "another name for run")) from error
+
+
 # --- A training of the transformer, whole or by a LoRA -----------------------------------------------------------
 
 
@@ -117,7 +127,8 @@ class Job:
             desk = _training_watch.Desk(self.cls, folder, settings["steps"], self._sampler(module, text, settings))
             loop = self.options.loop(settings["steps"], settings["batch"], settings["sample_every"])
             try:
-                result, position, done = work(module, text, desk.callbacks(), loop, folder)
+                with by_name():
+                    result, position, done = work(module, text, desk.callbacks(), loop, folder)
             finally:
                 desk.close()
         if not done:

@@ -47,9 +47,10 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
             desk = _training_watch.Desk(cls, folder, settings["steps"], Mirror(module, clips, place))
             loop = _training.Options().loop(settings["steps"], settings["batch"], max(1, settings["steps"] // 10))
             try:
-                module, position, done = train_autoencoder(
-                    module, clips, folder, loop, training, place, desk.callbacks()
-                )
+                with _training.by_name():
+                    module, position, done = train_autoencoder(
+                        module, clips, folder, loop, training, place, desk.callbacks()
+                    )
             finally:
                 desk.close()
             if not done:

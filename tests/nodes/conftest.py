@@ -84,7 +84,7 @@ def station():
 def run(station, session):
     """`run("Decode", vae=..., latent=...)`: the outputs as a tuple; widgets not given have their defaults."""
 
-    def call(name: str, **inputs):
+    def call(name: str, /, **inputs):
         cls = station[name]
         defaults = {
             one.id: one.default for one in cls.GET_SCHEMA().inputs if hasattr(one, "default") and not one.optional
@@ -134,7 +134,7 @@ def make_model(session, tmp_path):
 def say(run):
     """`say("Decode", vae=None, ...)`: the sentence of the error that this must raise."""
 
-    def call(name: str, **inputs) -> str:
+    def call(name: str, /, **inputs) -> str:
         with pytest.raises(SoraDiTError) as caught:
             run(name, **inputs)
         return str(caught.value)

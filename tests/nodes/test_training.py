@@ -1,0 +1,409 @@
+"""The training nodes: what they make, what they leave alone, how they stop and go on, and what they say."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from sora_dit.dit_core.errors import Cancelled, SoraDiTError
+from sora_dit.dit_core.lock import folder_lock
+from sora_dit.dit_core.media import write_video
+from sora_dit.dit_core.watch import read_log, read_samples
+from sora_dit.nodes import host
+
+PROMPTS = "a calm sea\nstars"
+
+
+@pytest.fixture
+def go(run):
+    """As `run`, but as ComfyUI calls nodes: without gradients."""
+
+    def call(name, /, **inputs):
+        with torch.inference_mode():
+            return run(name, **inputs)
+
+    return call
+
+
+@pytest.fixture
+def latents(go, parts):
+    """Cached latents of 12 skies of 16 x 16, 5 frames."""
+    clips = go("SkyDataset", count=12, width=16, height=16, frames=5)[0]
+    return go("CacheLatents", clips=clips, vae=parts[2], clip=parts[1], name="skies")[0]
+
+
+@pytest.fixture
+def train(go, parts, latents):
+    """`train(steps=4, ...)`: what Train Model gives; options as a dict."""
+
+    def call(steps=4, options=None, model=None, **more):
+        chosen = {"log_every": 1, "held_out_every": 2} | (options or {})
+        wanted = {"model": model or parts[0], "clip": parts[1], "latents": latents, "run": "a", "batch": 2} | more
+        return go("TrainModel", steps=steps, options=go("TrainingOptions", **chosen)[0], **wanted)
+
+    return call
+
+
+@pytest.fixture
+def folder(session):
+    """Of the run "a"."""
+    return session.output_dir / "sora_dit_training" / "a"
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- Training ----------------------------------------------------------------------------------------------------
+
+
+def test_all_weights_of_a_copy_learn_and_nothing_else_changes(train, parts):
+    model, clip, vae = parts
+    before = [{n: t.clone() for n, t in part.state_dict().items()}
+              for part in (model.module, clip.encoder.module, vae.first_stage_model)]  # fmt: skip
+    trained, name = train(steps=3, options={"known_frames": 0.0})
+    after = [part.state_dict() for part in (model.module, clip.encoder.module, vae.first_stage_model)]
+    assert all(same(one, other) for one, other in zip(before, after, strict=True)), "the model that came in stays"
+    new = weights(trained)
+    assert [name for name, old in before[0].items() if torch.equal(old, new[name])] == []
+    assert name == "a" and trained.name == "a, step 3" and trained.sha256 not in ("", model.sha256)
+    assert trained.provenance["transformer"]["step"] == 3
+    assert not any(p.requires_grad or p.is_inference() for p in trained.module.parameters())
+
+
+def test_a_finished_training_is_not_done_again_and_more_steps_go_on(train, folder):
+    first = train(steps=4)[0]
+    state, log = (folder / "state.safetensors").stat().st_mtime_ns, (folder / "log.jsonl").read_text()
+    assert same(weights(first), weights(train(steps=4)[0]))
+    assert (folder / "state.safetensors").stat().st_mtime_ns == state and (folder / "log.jsonl").read_text() == log
+    assert train(steps=6)[0].name == "a, step 6" and read_log(folder).step == 6
+
+
+def test_cancel_stops_within_a_step_and_going_on_gives_what_it_would_have_given(train, session, folder, monkeypatch):
+    whole = weights(train(steps=6, run="whole")[0])
+    report, seen = session.progress.node_progress, []
+
+    def step(self, step, total, preview=None):
+        seen.append(step)
+        if step == 2:
+            session.cancel.set()
+        self.check_cancelled()
+
+    monkeypatch.setattr(type(session), "step", step)
+    with pytest.raises(Cancelled):
+        train(steps=6)
+    assert seen[-1] == 2 and read_log(folder).step == 2 and report is not None
+    session.cancel.clear()
+    assert same(whole, weights(train(steps=6)[0])) and seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_options_reach_the_training(train, folder):
+    train(steps=2, options={"accumulate": 3, "held_out": 0.25, "schedule": "cosine", "log_every": 2})
+    line = read_log(folder).lines[-1]
+    assert line["samples"] == 2 * 2 * 3 and line["held_out"] > 0 and line["total"] == 2
+
+
+def test_objectives_of_new_models_are_trained(go, parts, latents, train):
+    for objective in ("epsilon", "v"):
+        model = go("NewModel", vae=parts[2], clip=parts[1], latents=latents, width=24, depth=1, heads=2,
+                   objective=objective)[0]  # fmt: skip
+        assert model.config.objective == objective and model.config.skip_std is None
+        trained = train(steps=2, model=model, run=objective)[0]
+        assert trained.config.objective == objective and not same(weights(model), weights(trained))
+
+
+# --- What is seen ------------------------------------------------------------------------------------------------
+
+
+def test_samples_of_the_same_prompts_are_kept_and_drawn(train, parts, folder, go):
+    train(steps=4, sample_prompts=PROMPTS, sample_every=2, vae=parts[2])
+    samples = read_samples(folder)
+    assert [(one.step, one.prompt) for one in samples] == [
+        (2, "a calm sea"), (2, "stars"), (4, "a calm sea"), (4, "stars")]  # fmt: skip
+    assert samples[0].frames.shape == (5, 16, 16, 3)
+    assert (folder / "curves.png").stat().st_size > 1000 and (folder / "samples.png").stat().st_size > 200
+    curves, strip, words = go("TrainingView", run="a", width=640)
+    assert curves.shape[2:] == (640, 3) and strip.shape[0] == 1 and 0 <= curves.min() < curves.max() <= 1
+    assert words.startswith("step 4 of 4, loss ") and "held-out" in words
+
+
+def test_the_node_shows_a_picture_and_words_while_it_runs(train, parts, monkeypatch):
+    pictures, told = [], []
+    monkeypatch.setattr(host, "in_comfyui", True)
+    monkeypatch.setattr("sora_dit.nodes._training_watch._PICTURE", 0.0)
+    monkeypatch.setattr("sora_dit.nodes._training_watch._SHARE", 1e9)
+    monkeypatch.setattr(host.Progress, "update", lambda self, step, preview=None: pictures.append(preview))
+    monkeypatch.setattr(host, "status", lambda cls, text: told.append(text))
+    train(steps=3, sample_prompts="sea", sample_every=1, vae=parts[2])
+    assert len(pictures) == 3 and all(one.dtype == torch.uint8 and one.shape[1:] == (512, 3) for one in pictures)
+    assert any(text.startswith("step 1 of 3") for text in told)
+
+
+def test_a_sample_that_cannot_be_made_does_not_end_the_training(train, parts, session):
+    class Broken:
+        first_stage_model = None
+
+        def decode(self, samples):
+            raise SoraDiTError("The VAE is broken.")
+
+    assert train(steps=2, sample_prompts="sea", sample_every=1, vae=Broken())[0].name == "a, step 2"
+    assert [note.text for note in session.notes if "No sample" in note.text] == [
+        "No sample at step 1. The VAE is broken."]  # fmt: skip
+
+
+# --- LoRA, files -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_models(session, tmp_path):
+    """A models folder that may be written to, before the shared one."""
+    place = tmp_path / "models"
+    place.mkdir()
+    session.models_dirs.insert(0, place)
+    return place
+
+
+def test_a_lora_learns_goes_into_a_file_and_is_what_load_lora_gives(go, parts, latents, own_models, session):
+    what = {"model": parts[0], "clip": parts[1], "latents": latents, "run": "zq", "rank": 2, "batch": 2}
+    before = weights(parts[0])
+    changed, file, run = go("TrainLora", steps=3, targets="all layers", **what)
+    assert (file, run) == ("zq.safetensors", "zq") and (own_models / "loras" / file).is_file()
+    assert same(before, weights(parts[0])) and not same(before, weights(changed))
+    loaded = go("LoadLora", model=parts[0], lora=file, strength=1.0)[0]
+    assert same(weights(changed), weights(loaded))
+    made = (own_models / "loras" / file).read_bytes()
+    go("TrainLora", steps=3, targets="all layers", **what)
+    assert (own_models / "loras" / file).read_bytes() == made
+
+
+def test_a_lora_of_somebody_else_is_not_replaced(go, say, station, parts, latents, own_models):
+    go("TrainLora", model=parts[0], clip=parts[1], latents=latents, run="zq", steps=1, batch=1)
+    shutil.copy(own_models / "loras" / "zq.safetensors", own_models / "loras" / "other.safetensors")
+    words = "already, which another training made. Give run another name"
+    assert words in station["TrainLora"].validate_inputs(run="other")
+    assert words in say("TrainLora", model=parts[0], clip=parts[1], latents=latents, run="other", steps=1)
+    assert station["TrainLora"].validate_inputs(run="zq") is True
+
+
+def test_a_saved_model_comes_back_and_says_how_it_was_made(go, parts, train, own_models, session):
+    trained = train(steps=2)[0]
+    file = go("SaveModel", name="mine", dtype="float32", model=trained, clip=parts[1], vae=parts[2])[0]
+    model, clip, vae = go("LoadModel", model=file)
+    assert same(weights(trained), weights(model)) and clip is not None and vae is not None
+    from sora_dit.dit_core.checkpoint import read_header
+
+    made = read_header(own_models / "mine.safetensors").provenance
+    assert made["transformer"]["step"] == 2 and made["transformer"]["started_from"] == "tiny.safetensors"
+    assert made["autoencoder"] == {"from": "tiny.safetensors"}
+
+
+def test_saving_refuses_what_it_must(go, say, station, parts, own_models):
+    assert "Nothing is connected" in say("SaveModel", name="x")
+    go("SaveModel", name="x", vae=parts[2])
+    check = station["SaveModel"].validate_inputs
+    assert check(name="x", overwrite=True) is True and check(name="y", overwrite=False) is True
+    assert "There is a file" in check(name="x.safetensors", overwrite=False)
+    for name, words in (
+        ("", 'expected a name such as "my_clips"'), ("a/x", "which holds /"), ("../x", "expected a name"),
+        ("a:b", "holds :"), ("ä" * 60, "has 120 bytes"), (".x", "expected a name"),
+    ):  # fmt: skip
+        assert words in check(name=name, overwrite=True), name
+
+
+# --- What does not go together -----------------------------------------------------------------------------------
+
+
+def test_parts_of_different_models_are_refused_in_words(say, go, parts, latents, make_model, train):
+    make_model("eight.safetensors", channels=8)
+    model, _, vae = go("LoadModel", model="eight.safetensors")
+    words = say("TrainModel", model=model, clip=parts[1], latents=latents)
+    assert words.startswith("The latents have 4 channels, but this model works with 8: they were made with the VAE of")
+    make_model("wide.safetensors", text_width=64)
+    clip = go("LoadModel", model="wide.safetensors")[1]
+    assert "text encoder of width 64" in say("TrainModel", model=parts[0], clip=clip, latents=latents)
+    words = say("TrainModel", model=parts[0], clip=parts[1], latents=latents, vae=vae)
+    assert words.startswith("The VAE is another one than the latents were made with")
+    assert "connect Cache Latents" in say("TrainModel", model=parts[0], clip=parts[1], latents=None)
+    assert "cannot be trained with" in say("TrainModel", model=parts[0], clip=None, latents=latents)
+    assert "connect Load Model or New Model" in say("TrainModel", model=None, clip=parts[1], latents=latents)
+
+
+def test_tokens_of_a_model_must_fit_the_sizes(say, go, parts):
+    clips = go("SkyDataset", count=2, width=24, height=16, frames=5)[0]
+    latents = go("CacheLatents", clips=clips, vae=parts[2], clip=parts[1], name="odd")[0]
+    words = say("TrainModel", model=parts[0], clip=parts[1], latents=latents)  # its patch is 2 x 2
+    assert "clips of 24 x 16 pixels, but this model takes multiples of 16" in words
+
+
+def test_another_training_under_the_same_name_is_said(train, say, folder):
+    train(steps=2)
+    with pytest.raises(SoraDiTError) as caught:
+        train(steps=4, learning_rate=0.1)
+    assert "training.lr was 0.003 and is 0.1." in str(caught.value)
+    assert "or another name for run to begin anew" in str(caught.value)
+    with pytest.raises(SoraDiTError, match="batch"):
+        train(steps=4, batch=3)
+    assert read_log(folder).step == 2
+
+
+def test_two_trainings_in_one_folder_are_refused(train, folder):
+    with folder_lock(folder, "a training"), pytest.raises(SoraDiTError, match="is in use by a training"):
+        train(steps=2)
+
+
+def test_an_absurd_learning_rate_stops_and_keeps_the_last_good_state(train, folder):
+    with pytest.raises(SoraDiTError, match="diverged at step") as caught:
+        train(steps=400, learning_rate=1.0, optimiser="adamw", options={"warmup": 0, "clip_gradient": 1000.0})
+    assert "lower" in str(caught.value) and read_log(folder).events[-1]["event"] == "diverged"
+    assert (folder / "curves.png").exists()
+
+
+def test_numbers_are_checked_before_anything_starts(station):
+    check = station["TrainModel"].validate_inputs
+    assert check(run="a", sample_prompts="a\nb") is True
+    assert "sample_prompts has 5 lines" in check(run="a", sample_prompts="\n".join("abcde"))
+    assert "run: " in check(run="a/b") and "run: " in check(run="")
+    assert "248 and 256" in station["NewModel"].validate_inputs(width=250, heads=4)
+    assert station["NewModel"].validate_inputs(width=256, heads=4) is True
+    for width, heads in ((24, 16), (50, 2), (8, 1), (7, 2)):
+        said = station["NewModel"].validate_inputs(width=width, heads=heads)
+        if said is True:
+            assert width % (2 * heads) == 0 and width >= 6 * heads
+            continue
+        nearest = [int(one) for one in said.split(" are ")[1].rstrip(".").split(" and ")]
+        assert all(station["NewModel"].validate_inputs(width=one, heads=heads) is True for one in nearest), said
+
+
+# --- Clips -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clips_folder(session):
+    """input/mine: three good clips of 16 x 16, 18 frames at 12 a second, two with captions; one that is broken."""
+    place = session.input_dir / "mine"
+    place.mkdir()
+    for number in range(3):
+        frames = torch.rand(1, 16, 16, 3, generator=torch.Generator().manual_seed(number)).expand(18, -1, -1, -1)
+        moving = torch.stack([frame.roll(k, 1) for k, frame in enumerate(frames)])
+        write_video(place / f"clip{number}.mp4", [moving], 12, quality="best")
+        if number:
+            (place / f"clip{number}.txt").write_text(f"noise number {number}")
+    (place / "broken.mp4").write_bytes((place / "clip0.mp4").read_bytes()[:200])
+    return place
+
+
+SMALL = {"size": 16, "frames": 9, "shortest": 9, "multiple": 8}
+
+
+def test_a_folder_becomes_clips_and_the_broken_file_is_told(go, session, clips_folder):
+    clips = go("ClipDataset", folder="mine", **SMALL)[0]
+    assert len(clips) == 6 and {str(clips.bucket(i)) for i in range(6)} == {"9 frames of 16 x 16"}
+    said = " ".join(note.text for note in session.notes)
+    assert "3 files, 6 clips: 6 x 9 frames of 16 x 16." in said and "1 file cannot be read and left out" in said
+    assert "broken.mp4" in said
+
+
+def test_the_doctor_reports_also_what_stops_a_training(go, say, parts, clips_folder):
+    clips = go("ClipDataset", folder="mine", **SMALL | {"frames": 49, "shortest": 49})[0]
+    report, sheet = go("DatasetDoctor", clips=clips)
+    assert "3 files are shorter than the 49 frames" in report and sheet.shape[0] == 1
+    words = say("CacheLatents", clips=clips, vae=parts[2], clip=parts[1])
+    assert "holds no clip that is long enough: expected at least 49 frames" in words
+
+
+def test_the_doctor_shows_report_and_sheet_and_measures_captions(station, go, parts, session, clips_folder):
+    (clips_folder / "clip1.txt").write_text("x" * 64)  # the tiny encoder reads 63 bytes
+    clips = go("ClipDataset", folder="mine", **SMALL)[0]
+    with torch.inference_mode():
+        out = station["DatasetDoctor"].execute(clips, 4, 32, clip=parts[1])
+    report, sheet = out.args
+    assert "1 file has a caption longer than 63 bytes" in report and "1 file has no caption" in report
+    assert out.ui["text"] == (report,) and "images" in out.ui
+    assert sheet.dtype == torch.float32 and sheet.shape[0] == 1 and sheet.shape[3] == 3 and sheet.max() <= 1
+
+
+def test_skies_are_shown_too(go):
+    clips = go("SkyDataset", count=3, width=16, height=16, frames=5)[0]
+    report, sheet = go("DatasetDoctor", clips=clips)
+    assert report.startswith("3 rendered skies, each 5 frames of 16 x 16.") and sheet.std() > 0.05
+
+
+def test_a_changed_folder_is_looked_at_again(station, clips_folder):
+    look = station["ClipDataset"].fingerprint_inputs
+    before = look(folder="mine")
+    assert look(folder="mine") == before
+    (clips_folder / "clip1.txt").write_text("other words")
+    assert look(folder="mine") != before
+
+
+def test_folders_are_listed_and_only_those_of_the_input_folder(station, session, clips_folder, tmp_path):
+    (session.input_dir / "mine" / "more").mkdir()
+    (session.input_dir / ".hidden").mkdir()
+    options = station["ClipDataset"].INPUT_TYPES()["required"]["folder"][1]["options"]
+    assert options == ["mine", "mine/more"]
+    check = station["ClipDataset"].validate_inputs
+    assert check(folder="mine") is True and check(folder=str(clips_folder)) is True  # headless: any folder
+    assert 'There is no folder "mime"' in check(folder="mime") and 'Did you mean "mine"?' in check(folder="mime")
+    assert "leads out of the input folder" in check(folder="../output")
+    assert "is a file; expected a folder" in check(folder="mine/clip0.mp4")
+    assert "No folder is chosen" in check(folder="")
+    assert "the nearest are 21 and 25" in check(folder="mine", frames=24)
+    assert "shortest is 33" in check(folder="mine", frames=25, shortest=33)
+    assert "size is 8 pixels" in check(folder="mine", size=8, multiple=16)
+
+
+def test_a_cache_is_planned_made_once_and_refuses_other_clips(go, say, parts, session, clips_folder):
+    clips = go("ClipDataset", folder="mine", **SMALL)[0]
+    what = {"vae": parts[2], "clip": parts[1], "name": "mine"}
+    latents = go("CacheLatents", clips=clips, **what)[0]
+    assert len(latents) == 6 and any("6 clips will take" in note.text for note in session.notes)
+    place = session.output_dir / "sora_dit_latents" / "mine"
+    made = {path.name: path.stat().st_mtime_ns for path in place.glob("*.safetensors")}
+    again = go("CacheLatents", clips=clips, **what)[0]
+    assert len(again) == 6 and made == {path.name: path.stat().st_mtime_ns for path in place.glob("*.safetensors")}
+    (clips_folder / "clip1.txt").write_text("other words")
+    other = go("ClipDataset", folder="mine", **SMALL)[0]
+    words = say("CacheLatents", clips=other, **what)
+    assert "holds other latents than asked for" in words and "clip1.mp4" in words
+
+
+# --- Autoencoder, new model --------------------------------------------------------------------------------------
+
+
+def test_a_linear_autoencoder_is_fitted_at_once_and_opened_the_second_time(go, session, parts):
+    clips = go("SkyDataset", count=24, width=16, height=16, frames=5)[0]
+    what = {"clips": clips, "channels": 8, "run": "ae", "steps": 5}
+    vae, run = go("TrainAutoencoder", kind="linear", **what)
+    made = (session.output_dir / "sora_dit_training" / "ae" / "autoencoder.safetensors").stat().st_mtime_ns
+    again = go("TrainAutoencoder", kind="linear", **what)[0]
+    assert (session.output_dir / "sora_dit_training" / "ae" / "autoencoder.safetensors").stat().st_mtime_ns == made
+    picture = torch.rand(5, 16, 16, 3)
+    assert run == "ae" and torch.allclose(vae.encode(picture), again.encode(picture), atol=1e-6)
+    assert vae.first_stage_model.statistics is not None
+    latents = go("CacheLatents", clips=clips, vae=vae, clip=parts[1], name="ae")[0]
+    model = go("NewModel", vae=vae, clip=parts[1], latents=latents, width=24, depth=1, heads=2)[0]
+    config = model.config
+    assert config.in_channels == 8 and len(config.skip_std) == 8 and config.latent_mean is not None
+    assert {k: config.training[k] for k in ("height", "width", "frames", "fps")} == {
+        "height": 16, "width": 16, "frames": 5, "fps": 12.0}  # fmt: skip
+    assert go("NewModel", vae=vae, clip=parts[1], latents=latents, width=24, depth=1, heads=2)[0].sha256 == model.sha256
+
+
+def test_a_decoder_learns_goes_on_and_shows_what_comes_back(go, parts, session):
+    clips = go("SkyDataset", count=6, width=16, height=16, frames=5)[0]
+    before = {n: t.clone() for n, t in parts[2].first_stage_model.state_dict().items()}
+    what = {"clips": clips, "run": "sharper", "batch": 2, "perceptual": 0.0, "vae": parts[2]}
+    vae = go("TrainAutoencoder", steps=2, **what)[0]
+    assert same(before, parts[2].first_stage_model.state_dict())
+    after = vae.first_stage_model.state_dict()
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"decoder"}, "the latents of a VAE that is in use stay"
+    folder = session.output_dir / "sora_dit_training" / "sharper"
+    assert read_samples(folder)[-1].frames.shape == (5, 32, 16, 3)  # above the clip, below what comes back
+    go("TrainAutoencoder", steps=4, **what)
+    assert read_log(folder).step == 4
