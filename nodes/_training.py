@@ -110,7 +110,7 @@ class Job:
     """
 
     def __init__(self, cls: type, model: Any, clip: Any, latents: Any, vae: Any, options: Options | None):
-        self.cls, self.model, self.vae, self.options = cls, model, vae, options or Options()
+        self.cls, self.model, self.clip, self.vae, self.options = cls, model, clip, vae, options or Options()
         self.latents, self.text = _training_data.require_latents(latents), _training_data.encoder_of(clip)
         _check_together(model, clip, self.text, latents)
         if vae is not None:
@@ -122,6 +122,7 @@ class Job:
         folder = host.training_folder(settings["run"])
         with learning():
             self.model.weights.rest()
+            self.clip.weights.rest()
             host.make_room()
             module, text = self._copies()
             desk = _training_watch.Desk(self.cls, folder, settings["steps"], self._sampler(module, text, settings))

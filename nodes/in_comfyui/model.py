@@ -6,6 +6,7 @@ The adapter rests on ComfyUI's classes for models (`BaseModel`, `BASE`, `LatentF
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -73,23 +74,38 @@ class NativeDiT(VideoDiT):
         """Channels of the latent; core's RenormCFG asks."""
         return self.config.in_channels
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> VideoDiT:
+        """A copy is an ordinary `VideoDiT` again, to train or to change: ComfyUI's layers are for running."""
+        other = VideoDiT.__new__(VideoDiT)
+        memo[id(self)] = other
+        other.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        plain = {getattr(comfy.ops.disable_weight_init, name): kind for kind, name in LAYERS.items()}
+        for layer in other.modules():
+            layer.__class__ = plain.get(type(layer), type(layer))
+        return other
+
     def forward(  # type: ignore[override]
         self,
         x: Tensor,
         timestep: Tensor,
         context: Tensor | None = None,
-        control: Any = None,
-        transformer_options: dict | None = None,
+        context_mask: Tensor | None = None,
         pooled: Tensor | None = None,
+        *,
+        transformer_options: dict | None = None,
         **_: Any,
     ) -> Tensor:
-        """x [B, C, T, H, W] -> prediction like x; timestep [B] or [B, T], context [B, M, D], pooled [B, P]."""
-        options = transformer_options or {}
+        """x [B, C, T, H, W] -> prediction like x; timestep [B] or [B, T], context [B, M, D], pooled [B, P].
+
+        ComfyUI gives `transformer_options`, and names of its own such as `control`; without them this is `VideoDiT`'s.
+        """
+        if transformer_options is None:
+            return super().forward(x, timestep, context, context_mask, pooled)
         kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL  # such as EasyCache, which skips steps
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(
-            self._predict, self, comfy.patcher_extension.get_all_wrappers(kind, options)
+            self._predict, self, comfy.patcher_extension.get_all_wrappers(kind, transformer_options)
         )
-        return executor.execute(x, timestep, context, pooled, transformer_options=options)
+        return executor.execute(x, timestep, context, pooled, transformer_options=transformer_options)
 
     def _predict(self, x: Tensor, timestep: Tensor, context: Any, pooled: Any, **_: Any) -> Tensor:
         out = super().forward(x, timestep, context, None, pooled)
