@@ -104,18 +104,10 @@ def train_autoencoder(
     for clips in (source, held_out):
         if clips is not None:
             check_sizes(clips, model.config)
+    if training.adversarial is not None:
+        _check_game(model, loop)
     if model.decoder is None:
-        if training.adversarial is not None:
-            raise ConfigError(
-                'A codec with linear = "alone" has no decoder for a discriminator to teach; give it one with '
-                'linear = "encoder".'
-            )
         return with_statistics(model, source, device), {"step": 0, "samples": 0, "seconds": 0.0}, True
-    if training.adversarial is not None and loop.accumulate > 1:
-        raise ConfigError(
-            f"The training loop has accumulate = {loop.accumulate} with adversarial training, in which each batch "
-            "teaches the discriminator; allowed is 1."
-        )
     freeze(model, training)
     step = AutoencoderStep(model, source, training, loop.batch, device)
     average = MovingAverage(model, training.ema)
@@ -140,6 +132,19 @@ def train_autoencoder(
     average.swap()
     model.eval()
     return with_statistics(model, source, device), state.position, done
+
+
+def _check_game(model: CausalVideoAutoencoder, loop: LoopSettings) -> None:
+    if model.decoder is None:
+        raise ConfigError(
+            'A codec with linear = "alone" has no decoder for a discriminator to teach; give it one with '
+            'linear = "encoder".'
+        )
+    if loop.accumulate > 1:
+        raise ConfigError(
+            f"The training loop has accumulate = {loop.accumulate} with adversarial training, in which each batch "
+            "teaches the discriminator; allowed is 1."
+        )
 
 
 def freeze(model: CausalVideoAutoencoder, training: AutoencoderTraining) -> None:

@@ -95,18 +95,18 @@ def _opened(autoencoder: str | Path | CausalVideoAutoencoder) -> tuple[CausalVid
 
 
 def _read_averages(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """Settings, position and the averaged weights of both parts; optimisers and live weights are left in the file."""
+    """Settings, position and the weights of both parts, averaged; optimisers are left in the file."""
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; expected the state of a training, which is saved as it goes.")
     weights: dict[str, dict[str, Tensor]] = {"transformer": {}, "text_encoder": {}}
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            for key in file.keys():  # noqa: SIM118
-                kind, _, rest = key.partition(".")
-                component, _, name = rest.partition(".")
-                if kind == "average" and component in weights:
-                    weights[component][name] = file.get_tensor(key)
+            metadata, keys = file.metadata() or {}, list(file.keys())
+            for component, found in weights.items():
+                prefix = f"average.{component}."
+                if component == "text_encoder" and not any(key.startswith(prefix) for key in keys):
+                    prefix = f"module.{component}."  # it did not learn
+                found |= {key[len(prefix) :]: file.get_tensor(key) for key in keys if key.startswith(prefix)}
         settings, position = json.loads(metadata["settings"]), json.loads(metadata["position"])
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read as the state of a training ({error}).") from error
@@ -117,6 +117,8 @@ def _read_averages(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str
 
 def _fill(module: nn.Module, values: dict[str, Tensor], where: str) -> None:
     parameters = dict(module.named_parameters())
+    twins = set(module.state_dict()) - set(parameters)  # other names of tied weights
+    values = {name: value for name, value in values.items() if name not in twins}
     missing, unexpected = sorted(set(parameters) - set(values)), sorted(set(values) - set(parameters))
     wrong = sorted(n for n in set(parameters) & set(values) if parameters[n].shape != values[n].shape)
     if missing or unexpected or wrong:

@@ -114,7 +114,8 @@ class TrainingState:
                 settings = json.loads(metadata.get("settings", "{}"))
                 self._check_settings(settings)
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+                self.position = json.loads(metadata["position"])
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise CheckpointError(
                 f"Training state {self.path}: cannot be read ({error}); expected a whole safetensors "
                 "file. Remove it to start anew."
@@ -128,7 +129,6 @@ class TrainingState:
             rival.module.load_state_dict(_under(tensors, f"rival.{name}."))
         for name, optimiser in self._named_optimisers():
             _load_optimiser(optimiser, _under(tensors, f"optimiser.{name}."))
-        self.position = json.loads(metadata["position"])
         return True
 
     def all_optimisers(self) -> list[torch.optim.Optimizer]:

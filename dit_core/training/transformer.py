@@ -97,7 +97,8 @@ def train_transformer(
     modules = {"transformer": model, "text_encoder": text.module}
     text.module.requires_grad_(training.train_text)
     optimisers = make_optimisers(modules, training.optimiser, training.lr, training.weight_decay)
-    averages = {name: MovingAverage(module, training.ema) for name, module in modules.items()}
+    learning = modules if training.train_text else {"transformer": model}
+    averages = {name: MovingAverage(module, training.ema) for name, module in learning.items()}
     settings = described(model, text, latents, loop, training) | (provenance or {})
     state = TrainingState(folder, modules, averages, optimisers, settings, defaults=defaults_before(training))
     text.module.train(training.train_text)
