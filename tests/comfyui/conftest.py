@@ -24,6 +24,10 @@ import torch
 from safetensors.torch import save_file
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.checkpoint import save_bundle
+from sora_dit.dit_core.media import write_video
+from sora_dit.dit_core.skies.captions import caption
+from sora_dit.dit_core.skies.render import render
+from sora_dit.dit_core.skies.scene import sample_scene
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 
@@ -261,6 +265,22 @@ def another(tmp_path_factory):
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def sky_clips():
+    """(folder, count) -> the folder, filled with rendered skies and their captions."""
+
+    def fill(folder: Path, count: int, side: int = 96, frames: int = 25) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        scenes = [sample_scene(5, index) for index in range(count)]
+        for scene, clip in zip(scenes, render(scenes, frames, side, side, 12.0), strict=True):
+            name = folder / f"sky{scenes.index(scene)}"
+            write_video(name.with_suffix(".mp4"), [clip], 12, quality="best")
+            name.with_suffix(".txt").write_text(caption(scene, 0))
+        return folder
+
+    return fill
 
 
 @pytest.fixture(scope="session")
