@@ -166,8 +166,13 @@ def saved(target: OutputTarget) -> Any:
 
 def shown(cls: type, images: Any, text: str) -> dict[str, Any]:
     """The `ui` value that shows pictures [B, H, W, 3] and a text on the running node `cls`."""
+    return ui.PreviewImage(images, cls=cls).as_dict() | told(cls, text)
+
+
+def told(cls: type, text: str) -> dict[str, Any]:
+    """The `ui` value that shows a text on the running node `cls`, and as its result in a terminal."""
     _surroundings().status(cls, text)
-    return ui.PreviewImage(images, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
+    return ui.PreviewText(text).as_dict()
 
 
 # --- Device, progress, cancel, remarks ---------------------------------------------------------------------------

@@ -62,8 +62,7 @@ class SoraDiTSaveModel(io.ComfyNode):
         _training_models.check_target(name, overwrite)
         target = host.model_target(name)
         host.record(cls, **_training_models.save(target, model, clip, vae, dtype))
-        host.note(cls, f"The model is {target}.")
-        return io.NodeOutput(target.name)
+        return io.NodeOutput(target.name, ui=host.told(cls, f"The model is {target}."))
 
 
 NODES = (SoraDiTSaveModel,)
