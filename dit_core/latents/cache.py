@@ -58,7 +58,7 @@ def cache_latents(
         folder: gets shards of one bucket each, and, at the very end, `index.json`.
         shard_bytes: latents in one shard file.
         wordings: at most so many captions of each clip are kept, the first ones.
-        device: where to encode, and where the store hands out its batches.
+        device: where the autoencoder is.
         dtype: type of the stored latents.
         on_progress: called with (clips done, clips, name of the next); may raise to stop.
         stop: asked after every few clips; True = write what there is and raise `Cancelled`.
@@ -160,9 +160,10 @@ class _Caching:
     @torch.no_grad()
     def _encode(self, bucket: Bucket, videos: dict[int, Tensor]) -> None:
         device = self.options.device
-        batch = torch.stack(list(videos.values())).to(device)
+        batch = torch.stack(list(videos.values())).to(device, next(self.autoencoder.parameters()).dtype)
+        chunk = max(1, PIXELS // (bucket.height * bucket.width))  # frames of a long clip that are encoded at once
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            mean = self.autoencoder.encode(batch).mean
+            mean = self.autoencoder.encode(batch, chunk if chunk < bucket.frames else None).mean
         latents = self.autoencoder.statistics.normalise(mean.float()).to("cpu", self.options.dtype)
         for index, latent in zip(videos, latents, strict=True):
             captions = list(self.clips.captions(index))[: self.options.wordings]

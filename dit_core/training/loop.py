@@ -257,9 +257,8 @@ class _Run:
         if self.position["step"] == self.saved_step:
             return
         self.watch.check()
-        for p in self.parameters:
-            if not bool(torch.isfinite(p).all()):
-                raise Divergence(self.position["step"], "weights are not finite any more", math.nan, None)
+        if not bool(torch.stack([p.detach().isfinite().all() for p in self.parameters]).all()):
+            raise Divergence(self.position["step"], "weights are not finite any more", math.nan, None)
         self.log.flush(self.position, self.factor)
         with self.log.paused():
             self.state.save()

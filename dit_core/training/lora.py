@@ -42,6 +42,7 @@ class LoraTraining(TransformerTraining):
     lora: LoraConfig = field(default_factory=LoraConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.optimiser != "adamw":
             raise ConfigError(f"LoRA training: got optimiser {self.optimiser!r}; expected 'adamw'.")
         if self.train_text:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..device import training_dtype
 
+OPTIMISERS = ("muon", "adamw")
 SCHEDULES = ("wsd", "cosine", "constant")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..device import training_dtype
+from ..errors import ConfigError
 from ..generate import model_objective
 from ..latents import Latents
 from ..text import TextEncoder
@@ -20,7 +21,7 @@ from .callbacks import Callbacks
 from .known_frames import draw_known_frames
 from .log import LEVEL_COUNTS, LEVEL_SUMS, mean_by_level
 from .loop import LoopSettings, StepFunction, run_loop
-from .optim import MovingAverage, make_optimisers
+from .optim import OPTIMISERS, MovingAverage, make_optimisers
 from .state import TrainingState
 
 NOISE_BINS = 8
@@ -29,7 +30,7 @@ HELD_OUT_CLIPS = 64  # at least so many are drawn for a measurement
 
 @dataclass(frozen=True)
 class TransformerTraining:
-    """Optimiser and what is drawn at random for each sample."""
+    """Optimiser and what is drawn at random for each sample. Raises `ConfigError` naming the field."""
 
     optimiser: str = "muon"
     lr: float = 3e-3
@@ -47,6 +48,21 @@ class TransformerTraining:
     compile: bool | None = None  # compile the blocks; None = on an NVIDIA card only (a CPU needs a C++ compiler for it)
     checkpoint_activations: bool = False  # work blocks out again in the backward pass: a third slower, far less memory
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            self._refuse("optimiser", " or ".join(OPTIMISERS))
+        for name in ("uniform", "caption_dropout", "known", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                self._refuse(name, "a number from 0 to 1")
+        for name in ("lr", "timestep_std"):
+            if not getattr(self, name) > 0:
+                self._refuse(name, "a number above 0")
+        if not self.weight_decay >= 0:
+            self._refuse("weight_decay", "a number of at least 0")
+
+    def _refuse(self, name: str, allowed: str) -> None:
+        raise ConfigError(f"The training has {name} = {getattr(self, name)!r}; allowed is {allowed}.")
 
 
 def draw_levels(batch: int, settings: TransformerTraining, generator: torch.Generator) -> Tensor:

@@ -112,6 +112,14 @@ def test_a_cache_holds_normalised_latents_and_the_captions_of_every_clip(tmp_pat
     assert make(tmp_path / "half").draw(2, torch.Generator()).latents.dtype == torch.float32
 
 
+def test_a_long_clip_is_encoded_in_pieces_with_the_same_result(tmp_path, monkeypatch):
+    whole = make(tmp_path / "whole", dtype=torch.float32)
+    monkeypatch.setattr(cache, "PIXELS", 2 * 16 * 24)
+    parts = make(tmp_path / "parts", dtype=torch.float32)
+    for a, b in zip(draws(whole, 5), draws(parts, 5), strict=True):
+        torch.testing.assert_close(a.latents, b.latents)
+
+
 def test_batches_are_of_one_bucket_and_buckets_come_by_their_share(tmp_path):
     store = make(tmp_path)
     shapes = Counter(tuple(latents.shape[1:]) for latents, _ in draws(store, 300))

@@ -14,6 +14,7 @@ from sora_dit.dit_core.training.divergence import Divergence, DivergenceWatch
 from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged, run_loop
 from sora_dit.dit_core.training.optim import MovingAverage, learning_rate, make_optimisers
 from sora_dit.dit_core.training.state import TrainingState
+from sora_dit.dit_core.training.transformer import TransformerTraining
 from torch import nn
 
 NEVER = 1e9
@@ -57,6 +58,14 @@ def test_each_field_of_the_settings_is_checked_by_name():
     for name, value in bad.items():
         with pytest.raises(ConfigError, match=rf"training loop has {name} = {value!r}; allowed is "):
             LoopSettings(**{name: value})
+
+
+def test_a_transformers_training_is_checked_by_name_too():
+    bad = dict(optimiser="adma", lr=0.0, weight_decay=-1.0, ema=1.5, uniform=-0.1, caption_dropout=2.0, known=1.1,
+               timestep_std=0.0)  # fmt: skip
+    for name, value in bad.items():
+        with pytest.raises(ConfigError, match=rf"The training has {name} = {value!r}; allowed is "):
+            TransformerTraining(**{name: value})
 
 
 def test_schedules():

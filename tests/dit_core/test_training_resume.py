@@ -67,7 +67,7 @@ def watched(folder, steps, pause):
         print("step", step, flush=True)
         time.sleep(pause)
 
-    train(folder, steps, Callbacks(step=tell, sample=sample), dict(sample_every=6, held_out_every=9), cache(4))
+    train(folder, steps, Callbacks(step=tell, sample=sample), dict(sample_every=6, held_out_every=20), cache(4))
 
 
 def differing(a: Path, b: Path) -> list[str]:
