@@ -10,6 +10,13 @@ from __future__ import annotations
 class SoraDiTError(ValueError):
     """Base of all errors this library raises on purpose."""
 
+    # An editor shows the full name, which would begin with the folder that ComfyUI loaded the pack from.
+    __module__ = "sora_dit"
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        cls.__module__ = SoraDiTError.__module__
+
 
 class ConfigError(SoraDiTError):
     """A configuration holds a value this code does not implement."""

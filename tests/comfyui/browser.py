@@ -114,10 +114,19 @@ class Editor:
         return [one for one in self.node_types() if one not in known and one not in ("MarkdownNote", "Note")]
 
     def said(self) -> str:
-        """Text of the dialogs and messages that are open."""
+        """What a person can read about an error: text of the dialogs, or of the list that newer editors have."""
+        details = self.page.get_by_text("View details")
+        if details.count():
+            details.first.click()
+            self.page.wait_for_timeout(1000)
+            info = "[class*='lucide--info']"
+            self.page.evaluate(
+                f"() => document.querySelectorAll(\"{info}\").forEach(e => e.closest('button')?.click())"
+            )
+            self.page.wait_for_timeout(1000)
         return self.page.evaluate(
-            """() => [...document.querySelectorAll('.p-dialog, .p-toast, [role=dialog], [role=alert]')]
-                .map(e => e.innerText).join('\\n')"""
+            """() => [...document.querySelectorAll('.p-dialog, .p-toast, [role=dialog], [role=alert], [role=tooltip],'
+                + '[data-testid*=error], [data-testid*=properties]')].map(e => e.innerText).join('\\n')"""
         )
 
     def drop(self, name: str, content: bytes) -> None:

@@ -97,6 +97,16 @@ def fill_models(base: Path) -> None:
     (own / "cut.safetensors").write_bytes((own / "flow.safetensors").read_bytes()[:5000])
 
 
+def fill_with_skies(folder: Path, count: int, side: int = 96, frames: int = 25) -> Path:
+    """Put `count` rendered clips and their captions into `folder`; returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = [sample_scene(5, index) for index in range(count)]
+    for number, (scene, clip) in enumerate(zip(scenes, render(scenes, frames, side, side, 12.0), strict=True)):
+        write_video(folder / f"sky{number}.mp4", [clip], 12, quality="best")
+        (folder / f"sky{number}.txt").write_text(caption(scene, 0))
+    return folder
+
+
 class Server:
     """A ComfyUI of our own in a folder of its own, and what one asks it."""
 
@@ -269,18 +279,8 @@ def another(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sky_clips():
-    """(folder, count) -> the folder, filled with rendered skies and their captions."""
-
-    def fill(folder: Path, count: int, side: int = 96, frames: int = 25) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        scenes = [sample_scene(5, index) for index in range(count)]
-        for scene, clip in zip(scenes, render(scenes, frames, side, side, 12.0), strict=True):
-            name = folder / f"sky{scenes.index(scene)}"
-            write_video(name.with_suffix(".mp4"), [clip], 12, quality="best")
-            name.with_suffix(".txt").write_text(caption(scene, 0))
-        return folder
-
-    return fill
+    """`fill_with_skies`."""
+    return fill_with_skies
 
 
 @pytest.fixture(scope="session")

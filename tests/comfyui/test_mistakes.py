@@ -57,6 +57,7 @@ def test_a_text_of_another_encoder(comfy):
     at, other = graph.start(), graph.start("wide.safetensors")
     told = failure(comfy, graph.show(at, graph.sample(at, positive=other["positive"])))
     assert "text encoder of width 40" in told["exception_message"] and "width 24" in told["exception_message"]
+    assert told["exception_type"] == "sora_dit.ShapeError"  # not the folder that the pack lies in
     graph = comfy.graph()
     at, other = graph.start(), graph.start("wide.safetensors")
     plan = graph("SoraDiTTimestepConditioning", model=at["model"], positive=other["positive"])[0]
