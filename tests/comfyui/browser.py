@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Any
 
 READY = "() => window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"
-FIT = """() => {  // everything in view, with a small margin
+BOUNDS = """(() => {  // left, top, right, bottom of all groups and nodes
     const groups = app.graph._groups.map(g => [g._pos[0], g._pos[1], g._size[0], g._size[1]])
     const boxes = [...groups, ...app.graph._nodes.map(n => [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30])]
-    const ds = app.canvas.ds, view = app.canvas.canvas
-    const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]))
-    const right = Math.max(...boxes.map(b => b[0] + b[2])), bottom = Math.max(...boxes.map(b => b[1] + b[3]))
-    const ratio = window.devicePixelRatio || 1, wide = view.width / ratio - 110, high = view.height / ratio - 130
-    ds.scale = Math.min(wide / (right - left), high / (bottom - top))
-    ds.offset = [-left + 80 / ds.scale, -top + 100 / ds.scale]  // clear of the bars
+    return [Math.min(...boxes.map(b => b[0])), Math.min(...boxes.map(b => b[1])),
+            Math.max(...boxes.map(b => b[0] + b[2])), Math.max(...boxes.map(b => b[1] + b[3]))]
+})()"""
+SIDE, ABOVE, MARGIN = 80, 125, 30  # pixels of the page for the bars of the editor, and around
+FIT = f"""() => {{  // everything in view
+    const [left, top, right, bottom] = {BOUNDS}, ds = app.canvas.ds, view = app.canvas.canvas
+    const ratio = window.devicePixelRatio || 1, wide = view.width / ratio - {SIDE + MARGIN}
+    ds.scale = Math.min(wide / (right - left), (view.height / ratio - {ABOVE + MARGIN}) / (bottom - top))
+    ds.offset = [-left + {SIDE} / ds.scale, -top + {ABOVE} / ds.scale]
     app.canvas.setDirty(true, true)
-}"""
+}}"""
 OUTSIDE = """() => app.graph._nodes.filter(n => {  // nodes that do not lie inside exactly one group, with their title
     const inside = app.graph._groups.filter(g => g._pos[0] <= n.pos[0] && g._pos[1] <= n.pos[1] - 30
         && n.pos[0] + n.size[0] <= g._pos[0] + g._size[0] && n.pos[1] + n.size[1] <= g._pos[1] + g._size[1])
@@ -66,9 +69,9 @@ class Editor:
             text = answer.read()
         return json.loads(text) if text else None
 
-    def load(self, workflow: dict[str, Any]) -> None:
-        """Open a workflow as the template dialog does."""
-        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    def load(self, workflow: dict[str, Any], name: str | None = None) -> None:
+        """Open a workflow as the template dialog does, in a tab called `name`."""
+        self.page.evaluate("([workflow, name]) => app.loadGraphData(workflow, true, true, name)", [workflow, name])
         self.page.wait_for_timeout(800)
         self.page.evaluate(FIT)
 
@@ -142,11 +145,23 @@ class Editor:
         self.page.evaluate("() => app.graph.clear()")
 
     def picture(self, path: Path) -> None:
-        """Save a screenshot."""
+        """Save a screenshot, as high as what is open needs."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        left, top, right, bottom = self.page.evaluate(f"() => {BOUNDS}")
+        width = self.page.viewport_size["width"]
+        height = (width - SIDE - MARGIN) * (bottom - top) / (right - left) + ABOVE + MARGIN
+        self.page.set_viewport_size({"width": width, "height": int(min(max(height, 480), 1100))})
+        self.page.wait_for_timeout(700)
         self.page.evaluate(FIT)
         self.page.wait_for_timeout(700)
         self.page.screenshot(path=str(path))
+
+    def begin_anew(self) -> None:
+        """Load the page again, without the tabs that were open."""
+        self.page.evaluate("() => { sessionStorage.clear(); localStorage.clear() }")
+        self.page.goto(self.url)
+        self.page.wait_for_function(READY, timeout=120_000)
+        self.page.wait_for_timeout(1000)
 
 
 @contextmanager

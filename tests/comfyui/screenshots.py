@@ -61,7 +61,9 @@ def shot(ed: Any, path: Path) -> None:
 
 def take(ed: Any, name: str, folder: Path) -> None:
     """Open, run and picture the template `name`; "preview" is text_to_video on its way."""
-    ed.load(json.loads((WORKFLOWS / f"{name if name != 'preview' else 'text_to_video'}.json").read_text()))
+    template = name if name != "preview" else "text_to_video"
+    ed.begin_anew()
+    ed.load(json.loads((WORKFLOWS / f"{template}.json").read_text()), template)
     set_small(ed)
     if name == "preview":
         ed.set(steps=150)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import sora_dit
 from sora_dit.dit_core.watch import read_log, read_samples
 
+WORKFLOWS = Path(sora_dit.__file__).parent / "workflows"
 TWIN = Path(sora_dit.__file__).parent / "workflows" / "api" / "train_starter.json"
 CHANGES = {
     "Skies": {"count": 8, "width": 32, "height": 32, "frames": 5},
@@ -66,3 +69,54 @@ def test_our_sentences_are_shown(comfy):
     answer = comfy.call("/prompt", {"prompt": prompt(sample_prompts="a\nb\nc\nd\ne")})
     comfy.wait(answer["prompt_id"])  # the doctor does not need that node, so it runs
     assert "sample_prompts has 5 lines; expected at most 4" in json.dumps(answer["node_errors"])
+
+
+# --- In the editor -----------------------------------------------------------------------------------------------
+
+no_browser = pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
+
+
+@pytest.fixture(scope="module")
+def ed(comfy):
+    spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
+    browser = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(browser)
+    with browser.editor(comfy.url) as page:
+        yield page
+
+
+@no_browser
+@pytest.mark.parametrize("name", ["train_from_folder", "train_lora", "train_starter"])
+def test_the_editor_makes_of_a_template_what_our_converter_makes(ed, name):
+    ed.load(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
+    assert ed.missing() == [] and ed.errors == []
+    made = ed.page.evaluate("async () => (await app.graphToPrompt()).output")
+    ours = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    assert {key: (node["class_type"], node["inputs"]) for key, node in made.items()} == {
+        key: (node["class_type"], node["inputs"]) for key, node in ours.items()
+    }
+
+
+@no_browser
+def test_the_node_shows_curves_while_it_trains(comfy, ed):
+    ed.load(json.loads((WORKFLOWS / "train_starter.json").read_text(encoding="utf-8")))
+    for node in CHANGES.values():
+        ed.set(**{name: value for name, value in node.items() if name not in ("run", "steps", "width", "height")})
+    ed.page.evaluate(
+        """() => { for (const node of app.graph._nodes) for (const widget of node.widgets ?? []) {
+            const values = {Skies: {width: 32, height: 32}, "New model": {width: 24}, Size: {width: 32, height: 32},
+                Timesteps: {steps: 2}, Train: {run: "seen", steps: 100000}, Autoencoder: {run: "ae2"}}[node.title] ?? {}
+            if (widget.name in values) widget.value = values[widget.name] } }"""
+    )
+    assert ed.queue() in (None, {})
+    shown = """() => { const node = app.graph._nodes.find(one => one.title == "Train")
+        return node.imgs?.length ? [node.imgs[0].naturalWidth, node.imgs[0].naturalHeight] : null }"""
+    end, seen = time.monotonic() + 120, None
+    while seen is None and time.monotonic() < end:
+        ed.page.wait_for_timeout(500)
+        seen = ed.page.evaluate(shown)
+    if folder := os.environ.get("SORA_DIT_SCREENSHOTS"):
+        ed.page.wait_for_timeout(20_000)
+        ed.picture(Path(folder) / "training.png")
+    ed.cancel()
+    assert seen is not None and seen[0] > 300, "no picture on the node"
