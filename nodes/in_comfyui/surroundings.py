@@ -111,7 +111,7 @@ class ComfyUI:
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     def note(self, cls: type, text: str) -> None:
-        log.info("%s: %s", cls.__name__, text)
+        log.info("%s: %s", cls.__name__.removesuffix("Clone"), text)
         self.status(cls, text)
 
     def status(self, cls: type, text: str) -> None:
