@@ -16,7 +16,8 @@ from sora_dit.nodes import node_classes
 FOLDER = Path(sora_dit.__file__).parent / "workflows"
 # Some need what an earlier one saves, so they run in this order in one output folder.
 ORDER = ["text_to_video", "video_to_video", "encode_decode"]
-FILES = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in ORDER}
+TRAININGS = ["train_from_folder", "train_lora", "train_starter"]  # run in test_training_workflows.py
+FILES = {name: json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")) for name in ORDER + TRAININGS}
 INFO = object_info(node_classes())
 
 
@@ -27,7 +28,7 @@ def boxes(workflow):
         yield node["title"], x, y - 30, x + width, y + height
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", FILES)
 def test_a_person_can_read_it(name):
     workflow = FILES[name]
     assert workflow["version"] == 0.4
@@ -51,7 +52,7 @@ def test_a_person_can_read_it(name):
         assert positions[source] <= positions[target], "a link goes from right to left"
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", FILES)
 def test_links_agree_on_both_sides(name):
     nodes = {node["id"]: node for node in FILES[name]["nodes"]}
     for link, source, slot, target, place, kind in FILES[name]["links"]:
@@ -60,17 +61,18 @@ def test_links_agree_on_both_sides(name):
         assert nodes[source]["outputs"][slot]["type"] == kind == INFO[nodes[source]["type"]]["output"][slot]
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", FILES)
 def test_every_value_is_one_that_its_node_knows(name):
     prompt = to_api(FILES[name], INFO)
     assert len(prompt) == len(FILES[name]["nodes"]) - 1
     for node in prompt.values():
         info = INFO[node["class_type"]]["input"]
         declared = info["required"] | info.get("optional", {})
-        widgets = {key for key, (kind, _) in declared.items() if kind in ("INT", "FLOAT", "STRING", "COMBO")}
+        values = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
+        widgets = {key for key, (kind, _) in declared.items() if kind in values}
         assert widgets <= set(node["inputs"]) <= set(declared)
         for key, value in node["inputs"].items():
-            if declared[key][0] == "COMBO" and key != "video":
+            if declared[key][0] == "COMBO" and key not in ("video", "folder"):
                 assert value in declared[key][1]["options"]
 
 
