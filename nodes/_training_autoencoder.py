@@ -166,6 +166,9 @@ def _keep(path: Path, module: Any, asked: str, position: dict[str, Any]) -> None
 def _as_vae(cls: type, module: Any, run: str, place: Any) -> SoraVae:
     with _training.learning():
         module = module.requires_grad_(False).eval().to(host.storage_device(place))
-    host.record(cls, run=run, latent_channels=module.config.latent_channels)
+    config = module.config
+    host.record(cls, run=run, latent_channels=config.latent_channels)
+    cell = f"{config.spatial_factor} x {config.spatial_factor} pixels and {config.temporal_factor} frames"
+    host.status(cls, f"{config.latent_channels} numbers for {cell}")
     weights = host.manager(place)("vae", module, None)
     return SoraVae(module, place, host.result_device(), run, weights)

@@ -15,6 +15,7 @@ RUNS, LATENTS = "sora_dit_training", "sora_dit_latents"
 _FORBIDDEN = '<>:"|?*/\\'
 _LONGEST_NAME = 100  # bytes
 _DEPTH = 3  # folders in folders that are listed
+_LISTED = 1000  # folders
 
 
 def run_folder(output: Path, name: str) -> Path:
@@ -62,18 +63,20 @@ def checked_name(name: str, what: str) -> str:
 
 def list_folders(folder: Path) -> list[str]:
     """Relative names (with `/`) of the folders below `folder`, sorted; hidden ones are passed over."""
-    return sorted(one.relative_to(folder).as_posix() for one in _folders(folder, _DEPTH))
+    return sorted(_folders(str(folder), "", _DEPTH))[:_LISTED]
 
 
-def _folders(folder: Path, depth: int) -> Iterator[Path]:
+def _folders(folder: str, below: str, depth: int) -> Iterator[str]:
+    """The editor asks often, and input folders can be full of files: nothing but folders is looked at."""
     try:
-        entries = sorted(folder.iterdir()) if depth else []
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
     except OSError:
         return
-    for entry in entries:
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield entry
-            yield from _folders(entry, depth - 1)
+    for entry in found:
+        yield below + entry.name
+        if depth > 1:
+            yield from _folders(entry.path, f"{below}{entry.name}/", depth - 1)
 
 
 def find_folder(name: str, folder: Path, allow_absolute: bool = False) -> Path:

@@ -67,7 +67,7 @@ def new_model(vae: Any, clip: Any, latents: Any, shape: dict[str, Any]) -> SoraD
         f"new model, {count / 1e6:.1f} million weights, not trained",
         weights_sha256(module),
         place,
-        host.dtype("auto", place),
+        torch.float32,
         latent.spatial_factor,
         latent.temporal_factor,
         empty_prompt=[[tokens, extra]],

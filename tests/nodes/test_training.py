@@ -308,6 +308,13 @@ def test_a_folder_becomes_clips_and_the_broken_file_is_told(go, session, clips_f
     assert "broken.mp4" in said
 
 
+def test_a_folder_without_clips_is_said(say, session):
+    (session.input_dir / "none").mkdir()
+    assert "is empty; expected videos" in say("ClipDataset", folder="none", **SMALL)
+    (session.input_dir / "none" / "notes.txt").write_text("x")
+    assert "holds no clips, only other files (notes.txt)" in say("ClipDataset", folder="none", **SMALL)
+
+
 def test_the_doctor_reports_also_what_stops_a_training(go, say, parts, clips_folder):
     clips = go("ClipDataset", folder="mine", **SMALL | {"frames": 49, "shortest": 49})[0]
     report, sheet = go("DatasetDoctor", clips=clips)
