@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _checks, _training_data, _training_files, host
-from ._training_inputs import HIDDEN, choice, number, size, switch, whole
+from ._training_inputs import HIDDEN, number, size, switch, whole
 from .host import io
 
 
@@ -21,11 +21,11 @@ class SoraDiTClipDataset(io.ComfyNode):
             "at scene changes and brought to one frame rate and to a few sizes. Nothing is copied or changed.",
             search_aliases=["training data", "video folder", "load clips", "captions", "finetune"],
             inputs=[
-                choice(
-                    "folder", host.input_folders(),
-                    "The folder with the clips, and with captions beside them. Put it, or a link to it, into the input "
-                    "folder. Twenty clips are enough for a LoRA; a model from scratch wants thousands.",
-                    default="",
+                io.Combo.Input(
+                    "folder",
+                    options=host.input_folders(),
+                    tooltip="The folder with the clips, and with captions beside them. Put it, or a link to it, into "
+                    "the input folder. Twenty clips are enough for a LoRA; a model from scratch wants thousands.",
                 ),
                 whole(
                     "size", 96, 16, 2048,
