@@ -158,6 +158,22 @@ def test_vae_has_comfyuis_methods(parts):
         vae.get_sd()  # what core nodes would write could not be opened again
 
 
+def test_a_text_encoder_for_core_nodes(parts):
+    clip = parts[1]
+    other = clip.clone()
+    other.clip_layer(-1)  # the last: what the model has learned from
+    other.set_tokenizer_option("t5xxl_min_length", 256)
+    assert torch.equal(other.encode("sea"), clip.encode("sea"))
+    with pytest.raises(SoraDiTError, match="not with layer -2"):
+        other.clip_layer(-2)
+    with pytest.raises(SoraDiTError, match="Save Model"):
+        other.get_sd()
+    other.use_clip_schedule = True
+    with pytest.raises(SoraDiTError, match="schedule_clip"):
+        other.encode_from_tokens_scheduled(other.tokenize("sea"))
+    assert len(clip.encode_from_tokens_scheduled(clip.tokenize("sea"))) == 1
+
+
 def test_encode_makes_one_clip(run, parts):
     assert run("Encode", vae=parts[2], images=smooth_clip())[0]["samples"].shape == (1, 4, 3, 2, 3)
     assert run("Encode", vae=parts[2], images=smooth_clip(1))[0]["samples"].shape == (1, 4, 1, 2, 3)
