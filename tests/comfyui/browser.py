@@ -83,6 +83,14 @@ class Editor:
             widgets,
         )
 
+    def set_of(self, kinds: dict[str, dict[str, Any]]) -> None:
+        """Set widgets of nodes of a type: {type: {widget: value}}."""
+        self.page.evaluate(
+            """kinds => { for (const node of app.graph._nodes) for (const widget of node.widgets ?? [])
+                if (widget.name in (kinds[node.type] ?? {})) widget.value = kinds[node.type][widget.name] }""",
+            kinds,
+        )
+
     def queue(self) -> dict[str, Any] | None:
         """Press Run; the errors by node if the server refuses."""
         self.page.evaluate("() => app.queuePrompt(0, 1)")
@@ -145,10 +153,10 @@ class Editor:
         self.page.evaluate("() => app.graph.clear()")
 
     def picture(self, path: Path) -> None:
-        """Save a screenshot, as high as what is open needs."""
+        """Save a screenshot, as large as what is open needs to be read."""
         path.parent.mkdir(parents=True, exist_ok=True)
         left, top, right, bottom = self.page.evaluate(f"() => {BOUNDS}")
-        width = self.page.viewport_size["width"]
+        width = int(min(max(1600, (right - left) * 0.62 + SIDE + MARGIN), 2600))
         height = (width - SIDE - MARGIN) * (bottom - top) / (right - left) + ABOVE + MARGIN
         self.page.set_viewport_size({"width": width, "height": int(min(max(height, 480), 1100))})
         self.page.wait_for_timeout(700)
@@ -166,10 +174,12 @@ class Editor:
 
 @contextmanager
 def editor(url: str, chromium: str | None = None, size: tuple[int, int] = (1600, 900)) -> Iterator[Editor]:
-    """The editor of the ComfyUI at `url` in a headless browser, without its first-run dialog."""
+    """The editor of the ComfyUI at `url` in a headless browser, without its first-run dialog, small writing drawn."""
     from playwright.sync_api import sync_playwright
 
-    for setting, value in (("Comfy.TutorialCompleted", b"true"), ("Comfy.Minimap.Visible", b"false")):
+    settings = {"Comfy.TutorialCompleted": b"true", "Comfy.Minimap.Visible": b"false",
+                "LiteGraph.Canvas.MinFontSizeForLOD": b"0"}  # fmt: skip
+    for setting, value in settings.items():
         request = urllib.request.Request(f"{url}/api/settings/{setting}", value, method="POST")
         request.add_header("Content-Type", "application/json")
         urllib.request.urlopen(request, timeout=30).close()

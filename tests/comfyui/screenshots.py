@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +27,7 @@ LARGEST = 120_000  # bytes
 SMALL = {
     "SoraDiTClipDataset": {"size": 64, "frames": 17, "shortest": 9},
     "SoraDiTNewModel": {"width": 96, "depth": 2, "heads": 2},
-    "SoraDiTTrainModel": {"steps": 300, "batch": 4, "sample_every": 100, "sample_prompts": "clouds over the sea"},
+    "SoraDiTTrainModel": {"steps": 240, "batch": 4, "sample_every": 80, "sample_prompts": "clouds over the sea"},
     "SoraDiTEmptyLatent": {"width": 64, "height": 64, "frames": 17},
 }
 
@@ -37,15 +38,6 @@ def module(name: str) -> ModuleType:
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
-
-
-def set_small(ed: Any) -> None:
-    """Make the training that is open a small one."""
-    ed.page.evaluate(
-        """small => { for (const node of app.graph._nodes) for (const widget of node.widgets ?? [])
-            if (widget.name in (small[node.type] ?? {})) widget.value = small[node.type][widget.name] }""",
-        SMALL,
-    )
 
 
 def shot(ed: Any, path: Path) -> None:
@@ -64,7 +56,7 @@ def take(ed: Any, name: str, folder: Path) -> None:
     template = name if name != "preview" else "text_to_video"
     ed.begin_anew()
     ed.load(json.loads((WORKFLOWS / f"{template}.json").read_text()), template)
-    set_small(ed)
+    ed.set_of(SMALL)
     if name == "preview":
         ed.set(steps=150)
         ed.queue()
@@ -88,7 +80,10 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=HERE.parents[1] / "docs" / "editor")
     given = parser.parse_args()
     browser, conftest = module("browser"), module("conftest")
-    server = conftest.Server(Path(tempfile.mkdtemp(prefix="screenshots_")))
+    base = Path(tempfile.gettempdir()) / "ComfyUI"  # some nodes show it
+    if base.exists():
+        sys.exit(f"{base} is there already; it would be used for the pictures. Remove it first.")
+    server = conftest.Server(base)
     try:
         conftest.fill_with_skies(server.base / "input" / "my_clips", 8)
         with browser.editor(server.url, size=(1720, 900)) as ed:
@@ -99,6 +94,7 @@ def main() -> None:
                 sys.exit(f"The page reported: {ed.errors}")
     finally:
         server.stop()
+        shutil.rmtree(base)
 
 
 if __name__ == "__main__":

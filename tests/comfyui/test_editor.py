@@ -108,6 +108,36 @@ def test_preview_while_it_denoises_then_cancel_then_again(comfy, ed):
     assert ed.run()["status"]["status_str"] == "success"
 
 
+def test_a_training_shows_curves_is_cancelled_and_goes_on(comfy, ed, sky_clips):
+    sky_clips(comfy.base / "input" / "my_clips", 5)
+    train = {"steps": 100_000, "batch": 2, "sample_every": 0, "run": "in_the_editor"}
+    ed.load(workflow("train_from_folder"))
+    ed.set_of(
+        {
+            "SoraDiTClipDataset": {"size": 64, "frames": 9, "shortest": 9},
+            "SoraDiTNewModel": {"width": 32, "depth": 1, "heads": 2},
+            "SoraDiTEmptyLatent": {"width": 64, "height": 64, "frames": 9},
+            "SoraDiTTrainModel": train,
+        }
+    )
+    before = set(comfy.call("/history"))
+    assert not ed.queue()
+    shown = "() => app.graph._nodes.some(n => n.type == 'SoraDiTTrainModel' && n.imgs?.length && n.progress > 0)"
+    ed.page.wait_for_function(shown, timeout=120_000)
+    ed.cancel()
+    ed.page.wait_for_timeout(2000)
+    (stopped,) = [entry for key, entry in comfy.call("/history").items() if key not in before]
+    assert any(kind == "execution_interrupted" for kind, _ in stopped["status"]["messages"])
+    (log,) = (comfy.base / "output").glob("*/in_the_editor/log.jsonl")
+    reached = json.loads(log.read_text().splitlines()[-1])["step"]
+    ed.set_of({"SoraDiTTrainModel": {"steps": reached + 50}})
+    assert ed.run()["status"]["status_str"] == "success"
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == sorted(steps) and steps[-1] == reached + 50
+    assert ed.page.evaluate(ed.kit.OUTSIDE) == []
+    assert ed.page.evaluate("() => app.graph._nodes.find(n => n.type == 'SoraDiTTrainingView').imgs?.length")
+
+
 @pytest.mark.parametrize(
     "widgets, sentence",
     [
