@@ -126,6 +126,7 @@ class Job:
             host.make_room()
             module, text = self._copies()
             desk = _training_watch.Desk(self.cls, folder, settings["steps"], self._sampler(module, text, settings))
+            desk.announce()
             loop = self.options.loop(settings["steps"], settings["batch"], settings["sample_every"])
             try:
                 with by_name():

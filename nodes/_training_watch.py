@@ -36,6 +36,17 @@ class Desk:
         self._cost = 0.0  # seconds of the last drawing
         self._told = False
 
+    def announce(self) -> None:
+        """Say where the training is kept, and whether it begins, goes on, or is finished."""
+        step, total = self.log.step, self.total
+        if step >= total:
+            words = f"The training in {self.folder} is finished: {step} steps."
+        elif step:
+            words = f"The training in {self.folder} goes on; it was at step {step} of {total}."
+        else:
+            words = f"The training in {self.folder} begins: {total} steps."
+        host.note(self.cls, words)
+
     def callbacks(self) -> Any:
         """For the trainer; `step` raises when the person has cancelled, and the trainer then saves."""
         from ..dit_core.training.callbacks import Callbacks

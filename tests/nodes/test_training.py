@@ -76,12 +76,18 @@ def test_all_weights_of_a_copy_learn_and_nothing_else_changes(train, parts):
     assert not any(p.requires_grad or p.is_inference() for p in trained.module.parameters())
 
 
-def test_a_finished_training_is_not_done_again_and_more_steps_go_on(train, folder):
+def test_a_finished_training_is_not_done_again_and_more_steps_go_on(train, folder, session):
     first = train(steps=4)[0]
     state, log = (folder / "state.safetensors").stat().st_mtime_ns, (folder / "log.jsonl").read_text()
     assert same(weights(first), weights(train(steps=4)[0]))
     assert (folder / "state.safetensors").stat().st_mtime_ns == state and (folder / "log.jsonl").read_text() == log
     assert train(steps=6)[0].name == "a, step 6" and read_log(folder).step == 6
+    said = [note.text.replace(str(folder), "X") for note in session.notes if "training in" in note.text]
+    assert said == [
+        "The training in X begins: 4 steps.",
+        "The training in X is finished: 4 steps.",
+        "The training in X goes on; it was at step 4 of 6.",
+    ]
 
 
 def test_cancel_stops_within_a_step_and_going_on_gives_what_it_would_have_given(train, session, folder, monkeypatch):
