@@ -161,7 +161,7 @@ class Editor:
         self.page.set_viewport_size({"width": width, "height": int(min(max(height, 480), 1100))})
         self.page.wait_for_timeout(700)
         self.page.evaluate(FIT)
-        self.page.wait_for_timeout(700)
+        self.page.wait_for_timeout(2000)  # videos lay out their controls anew
         self.page.screenshot(path=str(path))
 
     def begin_anew(self) -> None:
