@@ -95,6 +95,17 @@ def run(station, session):
 
 
 @pytest.fixture
+def go(run):
+    """As `run`, but as ComfyUI calls nodes: without gradients."""
+
+    def call(name, /, **inputs):
+        with torch.inference_mode():
+            return run(name, **inputs)
+
+    return call
+
+
+@pytest.fixture
 def parts(run):
     """(model, clip, vae) of the tiny model."""
     return run("LoadModel", model=TINY)
