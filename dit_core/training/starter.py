@@ -105,14 +105,19 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
         steps=args.steps, minutes=args.minutes, batch=args.batch or 8, warmup=50, decay=args.decay, log_every=20
     )
     training = autoencoder_training(args)
-    source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames)
+    source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
+    before: dict = {}
     if args.autoencoder:
-        model = with_changes(load_bundle(args.autoencoder).autoencoder, args.autoencoder_config, args.seed).to(device)
+        bundle = load_bundle(args.autoencoder)
+        before = bundle.header.provenance.get("autoencoder", {})
+        model = with_changes(bundle.autoencoder, args.autoencoder_config, args.seed).to(device)
+        if args.refit:
+            refit_decoder(model, source, args.refit, device)
     else:
         config = AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | args.autoencoder_config)
         model = new_autoencoder(config, source, training, device)
     model, position, done = train_autoencoder(model, source, args.state / "autoencoder", loop, training, device, TOLD)
-    held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames)
+    held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
     quality = held_out_quality(model, held_out, device).to_dict()
     provenance = {
         "autoencoder": made_by(device)
@@ -123,6 +128,8 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
             **position,
             "finished": done,
             "held_out": quality,
+            **({"decoder_fitted_on_clips": args.refit} if args.refit else {}),
+            **({"before": before} if before else {}),
         }
     }
     print_line({"held_out": quality, "done": done, **position})
@@ -135,19 +142,36 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
 
 
 def with_changes(model: CausalVideoAutoencoder, changes: dict, seed: int) -> CausalVideoAutoencoder:
-    """The autoencoder under a changed configuration, with all weights that both have.
+    """The autoencoder under a changed configuration, with all weights that have the same shape in both.
 
-    `{"linear": "encoder"}` gives a linear codec a convolutional decoder: its latents, and what was trained on them,
-    stay as they are.
+    `{"linear": "encoder"}` gives a linear codec a convolutional decoder, `{"linear_sides": 5}` (with `--refit`) a wider
+    linear one: its latents, and what was trained on them, stay as they are.
     """
     if not changes:
         return model
     torch.manual_seed(seed)
     changed = CausalVideoAutoencoder(AutoencoderConfig.from_dict(model.config.to_dict() | changes))
-    changed.load_state_dict(changed.state_dict() | {
-        name: weight for name, weight in model.state_dict().items() if name in changed.state_dict()
-    })  # fmt: skip
+    fresh = changed.state_dict()
+    kept = {n: w for n, w in model.state_dict().items() if n in fresh and fresh[n].shape == w.shape}
+    changed.load_state_dict(fresh | kept)
     return changed
+
+
+def refit_decoder(
+    model: CausalVideoAutoencoder, source: SkySource, clips: int, device: torch.device, batch: int = 8
+) -> None:
+    """Fit a linear codec's decoder anew, to `clips` clips of the source, every fourth batch of them at 64 x 64.
+
+    Raises `ConfigError` for an autoencoder without a linear codec.
+    """
+    if model.linear is None:
+        raise ConfigError("--refit: this autoencoder has no linear codec; expected one with linear other than none.")
+    small = replace(source, height=64, width=64)
+    batches = range(0, clips, batch)
+    # a stronger ridge than for a narrow decoder: less noise in what neighbours far away add
+    model.linear.fit_decoder(
+        ((source if (start // batch) % 4 else small).clips(start, batch, device) for start in batches), ridge=1e-3
+    )
 
 
 def run_text(args: argparse.Namespace, device: torch.device) -> None:
@@ -327,6 +351,9 @@ def main(argv: list[str] | None = None) -> int:
         "--autoencoder",
         type=Path,
         help="bundle with an autoencoder: to train the transformer with, or whose decoder to go on training",
+    )
+    parser.add_argument(
+        "--refit", type=int, default=0, metavar="CLIPS", help="fit the linear decoder of --autoencoder anew to so many"
     )
     parser.add_argument("--text", type=Path, help="bundle with a text encoder that can read (made by the stage `text`)")
     parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")
