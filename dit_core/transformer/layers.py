@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from .rope import rotate
 
+_LARGEST_PLAIN = 2**26  # numbers in an attention matrix that is kept for the backward pass: 128 MB in bfloat16
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention, the only one of the library.
@@ -16,8 +18,27 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     """
     if mask is not None:
         mask = mask[:, None, None, :]
-    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    if _plain_is_faster(q, k):
+        out = plain_attention(q, k, v, mask)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out.transpose(1, 2).flatten(2)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention with its whole matrix in memory: q [B, heads, L, d], k, v [B, heads, M, d] -> [B, heads, L, d]."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT  # [B, heads, L, M]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return torch.softmax(scores, -1, dtype=torch.float32).to(v.dtype) @ v
+
+
+def _plain_is_faster(q: Tensor, k: Tensor) -> bool:
+    """Training in bfloat16 on a CPU: torch's fused backward makes no use of the matrix units that the products have."""
+    if not (q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad and torch.is_grad_enabled()):
+        return False
+    return q.shape[:3].numel() * k.shape[2] <= _LARGEST_PLAIN
 
 
 class RMSNorm(nn.Module):

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 from sora_dit.dit_core.errors import ConfigError, ShapeError
-from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
+from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT, layers
 from sora_dit.dit_core.transformer.embed import binary_encoding, sinusoidal_encoding
 from sora_dit.dit_core.transformer.patch import grid_of, pad_to_patches, patchify, unpatchify
 from sora_dit.dit_core.transformer.rope import axis_widths, rotary_table, rotate
@@ -158,6 +158,33 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         grads.append([p.grad.clone() for p in model.parameters()])
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_while_training_in_bfloat16_is_the_same_attention(monkeypatch, masked):
+    generator = torch.Generator().manual_seed(3)
+    parts = [torch.randn(2, n, 3, 8, generator=generator).bfloat16().requires_grad_() for n in (20, 12, 12)]
+    mask = torch.arange(12)[None] < torch.tensor([[12], [7]]) if masked else None
+
+    def passed() -> list[torch.Tensor]:
+        out = layers.attend(*parts, mask)
+        return [out.detach(), *torch.autograd.grad(out.float().square().sum(), parts)]
+
+    plain = passed()
+    monkeypatch.setattr(layers, "plain_attention", None)  # whoever calls it now fails
+    with torch.no_grad():
+        assert torch.isfinite(layers.attend(*parts, mask)).all()
+    monkeypatch.setattr(layers, "_LARGEST_PLAIN", 2 * 3 * 20 * 12 - 1)
+    for got, fused in zip(plain, passed(), strict=True):
+        torch.testing.assert_close(got, fused, atol=0.05, rtol=0.05)
+    doubles = [part.detach().double().requires_grad_() for part in parts]
+    scores = torch.einsum("blhd,bmhd->bhlm", doubles[0], doubles[1]) / 8**0.5
+    if masked:
+        scores[1, :, :, 7:] = -torch.inf
+    out = torch.einsum("bhlm,bmhd->blhd", scores.softmax(-1), doubles[2]).flatten(2)
+    exact = [out.detach(), *torch.autograd.grad(out.square().sum(), doubles)]
+    for got, want in zip(plain, exact, strict=True):
+        assert (got.double() - want).norm() < 0.02 * want.norm()
 
 
 def test_rotation_depends_on_distance_only_and_both_code_paths_agree():
