@@ -41,11 +41,11 @@ def first_tensor(**fields):
 
 
 def flipped(place):
-    """The good file with one bit turned; `place` counts from the start of the data."""
+    """The good file with one bit turned; `place` counts from the start of the data; "brace" is the header's last."""
 
     def damage(good: bytes) -> bytes:
-        damaged = bytearray(good)
-        damaged[parts_of(good)[0] + place] ^= 4
+        damaged, data = bytearray(good), parts_of(good)[0]
+        damaged[good.rindex(b"}", 0, data) if place == "brace" else data + place] ^= 4
         return bytes(damaged)
 
     return damage
@@ -61,7 +61,7 @@ DAMAGED = [
     ("one byte short", lambda good: good[:-1], 2, ["is cut short", AGAIN]),
     ("two bytes too many", lambda good: good + b"xx", 2, ["is damaged", "bytes follow the header"]),
     ("a bit of its length", lambda good: bytes([good[0] ^ 8]) + good[1:], 2, ["is damaged"]),
-    ("a bit of its header's form", flipped(-20), 2, ["is damaged: its header is not valid JSON"]),
+    ("a bit of its header's form", flipped("brace"), 2, ["is damaged: its header is not valid JSON"]),
     (
         "a bit of its header's text",
         lambda good: good.replace(b"at random", b"at sandom"),
