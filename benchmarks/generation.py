@@ -28,11 +28,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample; the defaults are those of the nodes."""
+    """How to sample; the defaults are those of `workflows/text_to_video.json`."""
 
-    steps: int = 24
-    guidance: float = 4.0
-    sampler: str = "euler"
+    steps: int = 14
+    guidance: float = 2.5
+    sampler: str = "dpmpp_2m"
     schedule: str = "auto"
     shift: float = 0.0  # 0 = the model's own
     negative: str = ""

@@ -11,6 +11,7 @@ from sora_dit.dit_core.autoencoder import AutoencoderConfig
 from sora_dit.dit_core.errors import CheckpointError
 from sora_dit.dit_core.skies import VALUES
 from sora_dit.dit_core.text import TextEncoder
+from sora_dit.dit_core.training import autoencoder as autoencoder_training
 from sora_dit.dit_core.training.autoencoder import AutoencoderTraining, new_autoencoder, train_autoencoder
 from sora_dit.dit_core.training.known_frames import draw_known_frames
 from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged
@@ -128,7 +129,8 @@ def test_a_failed_save_leaves_the_old_state(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("linear,moving", [("none", {"encoder", "decoder"}), ("both", {"encoder", "decoder", "linear"}),
                                            ("encoder", {"decoder"}), ("alone", set())])  # fmt: skip
-def test_autoencoder_training_moves_what_it_should_and_goes_on(tmp_path, linear, moving):
+def test_autoencoder_training_moves_what_it_should_and_goes_on(tmp_path, linear, moving, monkeypatch):
+    monkeypatch.setattr(autoencoder_training, "fitting_clips", lambda source, device: [source.clips(0, 8, device)])
     config = AutoencoderConfig(
         latent_channels=4, patch=4, encoder_channels=(8, 8), decoder_channels=(8, 8), encoder_blocks=0,
         decoder_blocks=0, temporal_downsample=(True,), spatial_downsample=(True,), linear=linear,
