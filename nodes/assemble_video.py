@@ -23,7 +23,7 @@ class SoraDiTAssembleVideo(io.ComfyNode):
                 io.Float.Input(
                     "fps",
                     display_name="frames per second",
-                    default=8.0,
+                    default=12.0,
                     min=0.01,
                     max=1000.0,
                     step=1.0,

@@ -28,7 +28,7 @@ class SoraDiTEmptyLatent(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "width",
-                    default=64,
+                    default=96,
                     min=space,
                     max=largest,
                     step=space,
@@ -38,7 +38,7 @@ class SoraDiTEmptyLatent(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "height",
-                    default=64,
+                    default=96,
                     min=space,
                     max=largest,
                     step=space,
@@ -46,12 +46,12 @@ class SoraDiTEmptyLatent(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "frames",
-                    default=17,
+                    default=25,
                     min=1,
                     max=longest,
                     step=time,
                     tooltip=f"Number of frames, 1 (a still picture) to {longest}, one more than a multiple of {time}: "
-                    "1, 5, 9, 13, 17, ... Seconds = frames / frames per second (17 frames at 8 per second are 2 "
+                    "1, 5, 9, 13, 17, ... Seconds = frames / frames per second (25 frames at 12 per second are 2 "
                     "seconds). Longer clips need more time and memory.",
                 ),
                 io.Int.Input(
