@@ -71,8 +71,8 @@ def test_the_loaded_model_has_the_last_word(run, say):
 
 def test_model_and_vae_make_the_same_empty_latent(run, parts):
     model, _, vae = parts
-    assert run("EmptyLatent", model=model)[0]["samples"].shape == (1, 4, 5, 8, 8)
-    assert run("EmptyLatent", model=vae)[0]["samples"].shape == (1, 4, 5, 8, 8)
+    assert run("EmptyLatent", model=model)[0]["samples"].shape == (1, 4, 7, 12, 12)
+    assert run("EmptyLatent", model=vae)[0]["samples"].shape == (1, 4, 7, 12, 12)
 
 
 def smooth_clip(frames=9, height=16, width=24):

@@ -81,11 +81,11 @@ def test_the_first_example_is_the_one_we_promise():
     by_title = {node["_meta"]["title"]: node["inputs"] for node in prompt.values()}
     assert {"Prompt", "Negative prompt", "Save video"} <= set(by_title)
     assert {key: by_title["Size"][key] for key in ("width", "height", "frames")} == {
-        "width": 64,
-        "height": 64,
-        "frames": 17,
+        "width": 96,
+        "height": 96,
+        "frames": 25,
     }
-    assert by_title["Assemble video"]["fps"] == 8.0 and "sky" in by_title["Prompt"]["text"]
+    assert by_title["Assemble video"]["fps"] == 12.0 and "sky" in by_title["Prompt"]["text"]
     denoise = next(node for node in FILES["text_to_video"]["nodes"] if node["title"] == "Denoise")
     assert denoise["widgets_values"][1] in ("fixed", "randomize")
 
@@ -102,9 +102,9 @@ def test_they_run_one_after_the_other(models_folder, tmp_path):
         (saved[name],) = result.outputs
     assert saved["text_to_video"].name == "sky_00001_.mp4"
     for path in saved.values():
-        assert read_video(path).frames.shape == (17, 32, 32, 3)
+        assert read_video(path).frames.shape == (25, 32, 32, 3)
     texts = read_metadata(saved["text_to_video"])
     assert '"a red balloon"' in texts["prompt"] and json.loads(texts["workflow"])["version"] == 0.4
     facts = json.loads(texts["sora_dit"])
     denoise = next(one for one in facts["nodes"].values() if "seed" in one)
-    assert denoise["seed"] == 1 and denoise["sampler"] == "euler" and denoise["seconds_per_step"] > 0
+    assert denoise["seed"] == 1 and denoise["sampler"] == "dpmpp_2m" and denoise["seconds_per_step"] > 0
