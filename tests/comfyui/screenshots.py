@@ -56,9 +56,10 @@ def take(ed: Any, name: str, folder: Path) -> None:
     template = name if name != "preview" else "text_to_video"
     ed.begin_anew()
     ed.load(json.loads((WORKFLOWS / f"{template}.json").read_text()), template)
-    ed.set_of(SMALL)
+    if template.startswith("train"):
+        ed.set_of(SMALL)
     if name == "preview":
-        ed.set(steps=150)
+        ed.set(steps=60)  # long enough to be caught on its way
         ed.queue()
         ed.page.wait_for_function(
             "() => app.graph._nodes.some(n => n.type == 'SoraDiTDenoise' && n.imgs?.length && n.progress > .4)",
