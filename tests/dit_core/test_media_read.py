@@ -14,7 +14,7 @@ import torch
 from sora_dit.dit_core.errors import MediaError
 from sora_dit.dit_core.media import read_metadata, read_video, write_video
 
-CLIPS = Path("/work/shared/clips")
+CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 
 
 def numbered(count=17, height=32, width=48):
