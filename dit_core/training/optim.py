@@ -15,14 +15,14 @@ OPTIMISERS = ("muon", "adamw")
 SCHEDULES = ("wsd", "cosine", "constant")
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5, exact: bool = False) -> Tensor:
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """Replace each matrix of a batch [N, rows, columns] by (nearly) its nearest orthogonal one.
 
     Newton-Schulz iteration with Muon's quintic coefficients (Jordan et al. 2024): singular values end up near 1, for
-    which bfloat16 is enough where it is fast; `exact` computes in float32 everywhere.
+    which bfloat16 is enough where it is fast.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.to(torch.float32 if exact else training_dtype("auto", matrices.device))
+    x = matrices.to(training_dtype("auto", matrices.device))
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
