@@ -10,7 +10,7 @@ import argparse
 import torch
 from machine import describe, peak_memory, side_by_side, table
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
-from sora_dit.dit_core.training.starter import AUTOENCODER
+from sora_dit.dit_core.training.starter.recipe import AUTOENCODER
 
 
 def wan_of_equal_size(target: int):

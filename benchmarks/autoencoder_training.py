@@ -30,11 +30,12 @@ from sora_dit.dit_core.training.autoencoder import (
     held_out_quality,
     new_autoencoder,
     train_autoencoder,
+    with_changes,
 )
 from sora_dit.dit_core.training.likelihood import LikelihoodSettings
 from sora_dit.dit_core.training.loop import LoopSettings
 from sora_dit.dit_core.training.sky_data import SkySource
-from sora_dit.dit_core.training.starter import AUTOENCODER, AUTOENCODER_SOURCE, HELD_OUT_SOURCE, with_changes
+from sora_dit.dit_core.training.starter.recipe import AUTOENCODER, AUTOENCODER_SOURCE, HELD_OUT_SOURCE
 
 
 def variants(args: argparse.Namespace) -> dict[str, AutoencoderTraining]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from machine import describe, table
 from sora_dit.dit_core.measures import ssim
 from sora_dit.dit_core.training.perceptual import texture_loss
-from sora_dit.dit_core.training.starter import HELD_OUT_SOURCE
+from sora_dit.dit_core.training.starter.recipe import HELD_OUT_SOURCE
 from torch import Tensor, nn
 
 Change = Callable[[float], Tensor]  # strength -> a changed clip

@@ -45,7 +45,7 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
             else:
                 module = _with_decoder(start, settings["training_seed"]).to(place, torch.float32)
             desk = _training_watch.Desk(cls, folder, settings["steps"], Mirror(module, clips, place))
-            if module.decoder is not None:  # else there is nothing to be trained in steps
+            if module.decoding is not None:  # else there is nothing to be trained in steps
                 desk.announce()
             loop = _training.Options().loop(settings["steps"], settings["batch"], max(1, settings["steps"] // 10))
             try:
@@ -112,19 +112,19 @@ def _training_of(settings: dict[str, Any]) -> Any:
 
 def _config(settings: dict[str, Any]) -> Any:
     from ..dit_core.autoencoder import AutoencoderConfig
-    from ..dit_core.training.starter import AUTOENCODER
+    from ..dit_core.training.starter.recipe import AUTOENCODER
 
     changes = {**KINDS[settings["kind"]], "latent_channels": settings["channels"]}
     return AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | changes)
 
 
 def _with_decoder(start: Any, seed: int) -> Any:
-    """A copy of an autoencoder to train on; a linear one gets a decoder that can learn, its latents stay."""
+    """A copy of an autoencoder to train on; one that is all linear gets a decoder that can learn, its latents stay."""
     import torch
 
-    from ..dit_core.training.starter import with_changes
+    from ..dit_core.training.autoencoder import with_changes
 
-    alone = {"linear": "encoder", "lookahead": 0} if start.config.linear == "alone" else {}
+    alone = {} if start.decoding is not None else {"linear": "encoder", "lookahead": 0}
     with torch.random.fork_rng([]):
         return with_changes(copy.deepcopy(start), alone, seed)
 

@@ -3,7 +3,7 @@
 Encoding projects each box of pixels, as deep as a latent frame, by itself. Decoding is one causal convolution over
 neighbouring latents, so that boxes join without seams. The best weights of both are known in closed form (principal
 components, then least squares), so such a model is a usable codec before the first training step, and convolutions
-beside it only have to learn what it leaves over.
+beside it, or behind it (refiner.py), only have to learn what it leaves over.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .latent import Posterior
 from .layers import CausalConv3d
+from .refiner import Refiner
 from .stream import Stream
 
 PAST = 1  # a decoded box depends on its latent frame and the one before
@@ -29,6 +30,7 @@ class LinearCodec(nn.Module):
     lookahead: how many later latent frames a decoded box depends on, 0 or 1. Boxes then join in time from both sides;
     decoding chunk by chunk gives each frame one latent frame later. Encoding stays causal.
     sides: on how many rows and columns of latents a decoded box depends, odd.
+    refiner: channels of the convolutions that mend what is decoded; 0 = none, and all is linear.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class LinearCodec(nn.Module):
         alone: bool = False,
         lookahead: int = 0,
         sides: int = 3,
+        refiner: int = 0,
     ) -> None:
         super().__init__()
         self.time, self.space, self.lookahead, self.sides = time, space, lookahead, sides
         size = channels * time * space**2
         self.down = nn.Linear(size, latent_channels)
         self.up = CausalConv3d(latent_channels, size, (PAST + 1 + lookahead, sides, sides))
+        self.refiner = Refiner(channels, time, space, refiner) if refiner else None
         # of the posterior, the same everywhere; beside convolutions those say it
         self.logvar = nn.Parameter(torch.full((latent_channels,), -8.0)) if alone else None
 
@@ -86,6 +90,8 @@ class LinearCodec(nn.Module):
             stream.remember(self, x[:, :, :0])
         x = x.unflatten(1, (-1, t, s, s))  # [B, C, t, s, s, T, h, w]
         x = x.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        if self.refiner is not None and x.shape[2]:
+            x = self.refiner(x, stream)
         return x[:, :, t - 1 :] if starts else x
 
     @torch.no_grad()

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder, Colours, LatentStatistics, Posterior, fit_colours
+from ..device import training_dtype
 from ..errors import ConfigError
 from ..measures import CodecQuality, codec_quality
 from .adversary import AdversarialSettings, Adversary
+from .as_generated import AsGenerated
 from .callbacks import Callbacks
 from .feed import ClipSource, check_sizes, clip_batches, feed_of, fitting_clips
 from .likelihood import Likelihood, LikelihoodSettings
@@ -40,18 +42,22 @@ class AutoencoderTraining:
     weight_decay: float = 0.01
     squared: float = 30.0  # weight of the squared error, beside the absolute error at weight 1
     edges: float = 0.5  # weight of the absolute error of differences between neighbouring pixels and frames
+    seams: float = 0.0  # weight of the same between latent cells only
     kl: float = 2e-4  # weight of the KL per latent number
     ema: float = 0.998
     whitening: float = 0.5  # of a linear encoder, see LinearCodec.fit
     seed: int = 1
+    precision: str = "auto"  # of the products: auto | float32 | bfloat16, see `training_dtype`
     freeze_encoder: bool = False  # train the decoder only; some encoders are frozen anyway, see `freeze`
     likelihood: LikelihoodSettings | None = None  # takes the place of absolute, `squared` and `kl`
     perceptual: float = 0.0  # weight of `texture_loss`
     adversarial: AdversarialSettings | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.perceptual) and self.perceptual >= 0):
-            raise ConfigError(f"The training has perceptual = {self.perceptual!r}; allowed is a number of at least 0.")
+        for name in ("perceptual", "seams"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"The training has {name} = {value!r}; allowed is a number of at least 0.")
 
 
 def reconstruction_loss(got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
@@ -61,6 +67,17 @@ def reconstruction_loss(got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
     edges = [error.diff(dim=axis).abs().mean() for axis in (2, 3, 4) if error.shape[axis] > 1]
     terms["edges"] = sum(edges) / len(edges)
     return terms
+
+
+def seam_loss(error: Tensor, config: AutoencoderConfig) -> Tensor:
+    """Mean absolute error [] of the differences between neighbouring pixels and frames of two latent cells.
+
+    error: [B, 3, F, H, W]. In a calm sky a small step is seen; beside all other differences it would count for little.
+    """
+    first, space = 0, config.spatial_factor - 1
+    borders = ((2, first, config.temporal_factor), (3, space, space + 1), (4, space, space + 1))
+    steps = [error.diff(dim=axis).movedim(axis, 0)[start::every] for axis, start, every in borders]
+    return torch.stack([step.abs().mean() for step in steps if step.numel()]).mean()
 
 
 def new_autoencoder(
@@ -78,6 +95,22 @@ def new_autoencoder(
     return model
 
 
+def with_changes(model: CausalVideoAutoencoder, changes: dict, seed: int) -> CausalVideoAutoencoder:
+    """The autoencoder under a changed configuration, with all weights that have the same shape in both.
+
+    `{"linear": "encoder"}` gives a linear codec a convolutional decoder, `{"linear_sides": 5}` (with `--refit`) a wider
+    linear one: its latents, and what was trained on them, stay as they are.
+    """
+    if not changes:
+        return model
+    torch.manual_seed(seed)
+    changed = CausalVideoAutoencoder(AutoencoderConfig.from_dict(model.config.to_dict() | changes))
+    fresh = changed.state_dict()
+    kept = {n: w for n, w in model.state_dict().items() if n in fresh and fresh[n].shape == w.shape}
+    changed.load_state_dict(fresh | kept)
+    return changed
+
+
 def train_autoencoder(
     model: CausalVideoAutoencoder,
     source: ClipSource,
@@ -87,6 +120,7 @@ def train_autoencoder(
     device: torch.device,
     callbacks: Callbacks | None = None,
     held_out: ClipSource | None = None,
+    as_generated: AsGenerated | None = None,
 ) -> tuple[CausalVideoAutoencoder, dict, bool]:
     """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done.
 
@@ -94,6 +128,7 @@ def train_autoencoder(
 
     Args:
         source: skies, or a person's own clips in buckets.
+        as_generated: the decoder, and only that, learns from such latents.
         held_out: clips whose loss and PSNR are logged every `loop.held_out_every` steps.
 
     Raises:
@@ -106,10 +141,10 @@ def train_autoencoder(
             check_sizes(clips, model.config)
     if training.adversarial is not None:
         _check_game(model, loop)
-    if model.decoder is None:
+    if model.decoding is None:
         return with_statistics(model, source, device), {"step": 0, "samples": 0, "seconds": 0.0}, True
-    freeze(model, training)
-    step = AutoencoderStep(model, source, training, loop.batch, device)
+    freeze(model, training, decoder_only=as_generated is not None)
+    step = AutoencoderStep(model, source, training, loop.batch, device, as_generated)
     average = MovingAverage(model, training.ema)
     settings = {
         "config": model.config.to_dict(),
@@ -117,6 +152,7 @@ def train_autoencoder(
         "batch": loop.batch,
         "accumulate": loop.accumulate,
         **step.feed.identity(),
+        **({} if as_generated is None else {"as_generated": as_generated.identity()}),
     }
     before = {"config": AutoencoderConfig().to_dict(), "training": asdict(AutoencoderTraining()), "accumulate": 1}
     state = TrainingState(
@@ -124,7 +160,7 @@ def train_autoencoder(
     )
     if device.type == "cuda":
         # torch refuses a second backward through what it compiled, and lambda needs one through the decoder
-        for part in (model.encoder, model.decoder if training.adversarial is None else None):
+        for part in (model.encoder, model.decoding if training.adversarial is None else None):
             if part is not None:
                 part.compile()
     measure = None if held_out is None else lambda: step.measure(clip_batches(held_out, HELD_OUT_CLIPS, 8, device))
@@ -135,10 +171,10 @@ def train_autoencoder(
 
 
 def _check_game(model: CausalVideoAutoencoder, loop: LoopSettings) -> None:
-    if model.decoder is None:
+    if model.decoding is None:
         raise ConfigError(
             'A codec with linear = "alone" has no decoder for a discriminator to teach; give it one with '
-            'linear = "encoder".'
+            'linear = "encoder", or a refiner.'
         )
     if loop.accumulate > 1:
         raise ConfigError(
@@ -147,15 +183,15 @@ def _check_game(model: CausalVideoAutoencoder, loop: LoopSettings) -> None:
         )
 
 
-def freeze(model: CausalVideoAutoencoder, training: AutoencoderTraining) -> None:
-    """Only the decoder learns when that is asked for, and in two more cases.
+def freeze(model: CausalVideoAutoencoder, training: AutoencoderTraining, decoder_only: bool = False) -> None:
+    """Only the decoder learns (of a linear codec: its refiner) when that is asked for, and in two more cases.
 
     A linear encoder is the best of its kind already, and latents of which a model knows the statistics may be in use
     by a transformer.
     """
-    if training.freeze_encoder or model.encoder is None or model.statistics is not None:
+    if decoder_only or training.freeze_encoder or model.encoder is None or model.statistics is not None:
         model.requires_grad_(False)
-        model.decoder.requires_grad_(True)
+        model.decoding.requires_grad_(True)
 
 
 class AutoencoderStep:
@@ -172,8 +208,10 @@ class AutoencoderStep:
         training: AutoencoderTraining,
         batch: int,
         device: torch.device,
+        as_generated: AsGenerated | None = None,
     ) -> None:
-        self.model, self.training, self.device = model, training, device
+        self.model, self.training, self.device, self.as_generated = model, training, device, as_generated
+        self.dtype = training_dtype(training.precision, device)
         self.feed = feed_of(source, batch, training.sizes, training.seed)
         self.modules: dict[str, torch.nn.Module] = {"autoencoder": model}
         self.optimisers = make_optimisers(self.modules, training.optimiser, training.lr, training.weight_decay)
@@ -191,19 +229,22 @@ class AutoencoderStep:
         training, device = self.training, self.device
         video = self.feed.batch(step, device)
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            got, posterior = self.model(video, generator)
+        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if self.as_generated is None:
+                got, posterior = self.model(video, generator)
+            else:
+                posterior = self.model.encode(video)
+                got = self.model.decode(self.as_generated(posterior.mean, generator))
         got = got.float()
         terms = reconstruction_loss(got, video)
-        if training.perceptual:
-            terms["perceptual"] = texture_loss(got, video)
+        terms |= self._more_terms(got, video)
         terms["kl"] = posterior.kl()
         reconstruction, kl_weight = self._weighed(step, got - video, posterior, terms)
         loss = reconstruction + kl_weight * terms["kl"]
         terms["watched"] = loss  # lambda may make the challenge large without harm
         if self.adversary is not None and self.adversary.strength(step) > 0:
             terms |= self.adversary.teach(step, video, got)
-            last = self.model.decoder.body[-1].weight
+            last = self.model.last_layer.weight
             challenge, terms["lambda"] = self.adversary.challenge(step, got, reconstruction, last)
             loss = loss + challenge
             terms["adversarial"] = challenge
@@ -216,9 +257,7 @@ class AutoencoderStep:
         for video in videos:
             posterior = self.model.encode(video)
             got = self.model.decode(posterior.mean).float()
-            terms = reconstruction_loss(got, video) | {"kl": posterior.kl()}
-            if self.training.perceptual:
-                terms["perceptual"] = texture_loss(got, video)
+            terms = reconstruction_loss(got, video) | self._more_terms(got, video) | {"kl": posterior.kl()}
             reconstruction, kl_weight = self._weighed(-1, got - video, posterior, terms)
             losses.append((reconstruction + kl_weight * terms["kl"]).item())
             qualities.append(-10 * math.log10(max(terms["squared"].item(), 1e-12) / 4))
@@ -227,24 +266,32 @@ class AutoencoderStep:
             "held_out_psnr": round(sum(qualities) / len(qualities), 3),
         }
 
+    def _more_terms(self, got: Tensor, video: Tensor) -> dict[str, Tensor]:
+        terms = {}
+        if self.training.seams:
+            terms["seams"] = seam_loss(got - video, self.model.config)
+        if self.training.perceptual:
+            terms["perceptual"] = texture_loss(got, video)
+        return terms
+
+    def _beside(self, terms: dict[str, Tensor]) -> Tensor:
+        """What is added to either reconstruction: differences, seams, texture."""
+        return sum(
+            getattr(self.training, name) * terms[name] for name in ("edges", "seams", "perceptual") if name in terms
+        )
+
     def _weighed(
         self, step: int, error: Tensor, posterior: Posterior, terms: dict[str, Tensor]
     ) -> tuple[Tensor, float]:
         """The reconstruction loss and the weight of the KL per latent number."""
         training = self.training
         if self.likelihood is None:
-            loss = terms["absolute"] + training.squared * terms["squared"] + training.edges * terms["edges"]
-            if training.perceptual:
-                loss = loss + training.perceptual * terms["perceptual"]
-            return loss, training.kl
+            return terms["absolute"] + training.squared * terms["squared"] + self._beside(terms), training.kl
         if step == 0:
             self.likelihood.start_at(error)
         terms["nll"], terms["width"] = self.likelihood(error), self.likelihood.width()
-        beside = training.edges * terms["edges"]
-        if training.perceptual:
-            beside = beside + training.perceptual * terms["perceptual"]
         # in units of the width, as the likelihood counts the error; it must not bend the width itself
-        loss = terms["nll"] + beside / terms["width"]
+        loss = terms["nll"] + self._beside(terms) / terms["width"]
         return loss, training.likelihood.beta * posterior.mean.numel() / error.numel()
 
 

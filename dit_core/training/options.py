@@ -15,6 +15,13 @@ def add_autoencoder_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("autoencoder")
     add = group.add_argument
     add("--freeze-encoder", action="store_true", help="train the decoder only (always so for a linear encoder)")
+    for name, what in (
+        ("squared", "squared error"),
+        ("edges", "error of differences"),
+        ("seams", "same at the borders of cells"),
+    ):
+        default = getattr(AutoencoderTraining, name)
+        add(f"--{name}", type=float, default=default, metavar="WEIGHT", help=f"of the {what}; {default:g}")
     add("--likelihood", choices=DISTRIBUTIONS, help="reconstruct by maximum likelihood with a learned width")
     add("--beta", type=float, default=LikelihoodSettings.beta, help="weight of the KL beside the likelihood")
     add("--perceptual-weight", type=float, default=0.0, help="of the texture term; 0 = off, try 0.05")
@@ -47,6 +54,10 @@ def autoencoder_training(args: argparse.Namespace) -> AutoencoderTraining:
         optimiser=args.optimiser,
         lr=args.lr or AutoencoderTraining.lr,
         freeze_encoder=args.freeze_encoder,
+        precision=args.precision,
+        squared=args.squared,
+        edges=args.edges,
+        seams=args.seams,
         likelihood=LikelihoodSettings(args.likelihood, args.beta) if args.likelihood else None,
         perceptual=args.perceptual_weight,
         adversarial=adversarial,

@@ -261,15 +261,22 @@ def test_the_command_line_asks_for_all_of_it_and_for_none_by_default():
     parser = argparse.ArgumentParser()
     parser.add_argument("--optimiser", default="muon")
     parser.add_argument("--lr", type=float, default=0.0)
+    parser.add_argument("--precision", default="auto")
     add_autoencoder_options(parser)
     assert autoencoder_training(parser.parse_args([])) == AutoencoderTraining()
     line = "--likelihood laplace --beta 0.5 --perceptual-weight 0.1 --freeze-encoder --adversarial-start 7 --r1 2"
+    line += " --squared 4 --edges 2 --seams 3"
     asked = autoencoder_training(parser.parse_args([*line.split(), "--adversarial-weight", "0.3"]))
     assert asked == AutoencoderTraining(
         freeze_encoder=True,
         likelihood=LikelihoodSettings("laplace", 0.5),
+        squared=4.0,
+        edges=2.0,
+        seams=3.0,
         perceptual=0.1,
         adversarial=AdversarialSettings(start=7, weight=0.3, r1=2.0),
     )
     with pytest.raises(ConfigError, match="perceptual = -1.0"):
         autoencoder_training(parser.parse_args(["--perceptual-weight", "-1"]))
+    with pytest.raises(ConfigError, match="seams = -2.0"):
+        autoencoder_training(parser.parse_args(["--seams", "-2"]))

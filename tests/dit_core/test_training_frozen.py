@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.checkpoint import load_bundle, save_bundle
-from sora_dit.dit_core.training import starter
+from sora_dit.dit_core.training.starter import transformer as starter
+from sora_dit.dit_core.training.starter.__main__ import main
 from sora_dit.dit_core.transformer import TransformerConfig
 
 AUTOENCODER = AutoencoderConfig(
@@ -30,7 +31,7 @@ def test_no_weight_of_the_autoencoder_and_every_weight_of_the_transformer_change
     used = spy(monkeypatch, "load_autoencoder", lambda made: made[0])
     trained = spy(monkeypatch, "starting_model", lambda made: (made, copy.deepcopy(made.state_dict())))
     size = ["--size", "16", "--frames", "3", "--clips", "6", "--batch", "2", "--device", "cpu"]
-    assert starter.main(["transformer", "--state", str(tmp_path), "--steps", "3", "--lr", "0.01", *size]) == 0
+    assert main(["transformer", "--state", str(tmp_path), "--steps", "3", "--lr", "0.01", *size]) == 0
 
     assert [name for name, weight in used[0].state_dict().items() if not torch.equal(weight, before[name])] == []
     assert all(p.grad is None for p in used[0].parameters())

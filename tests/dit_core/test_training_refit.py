@@ -6,8 +6,9 @@ import pytest
 import torch
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.errors import ConfigError
+from sora_dit.dit_core.training.autoencoder import with_changes
 from sora_dit.dit_core.training.sky_data import SkySource
-from sora_dit.dit_core.training.starter import refit_decoder, with_changes
+from sora_dit.dit_core.training.starter.codec import refit_decoder
 
 CPU = torch.device("cpu")
 SOURCE = SkySource(seed=5, frames=5, height=64, width=64)

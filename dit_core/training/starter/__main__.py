@@ -1,0 +1,87 @@
+"""The recipe of the starter model, and the command that trains it:
+
+    python -m sora_dit.dit_core.training.starter autoencoder --state DIR --minutes 120
+    python -m sora_dit.dit_core.training.starter text --state DIR --steps 600
+    python -m sora_dit.dit_core.training.starter transformer --state DIR --minutes 480
+
+Each may be stopped (Ctrl-C) and called again: it goes on where it was. The result is DIR/starter.safetensors; while the
+transformer trains, `python -m sora_dit.dit_core.training.export` makes such a file from its state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from ..options import add_autoencoder_options
+from ..transformer import TransformerTraining
+from .codec import run_autoencoder
+from .transformer import run_text, run_transformer
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("autoencoder", "text", "transformer"))
+    parser.add_argument("--state", type=Path, required=True, help="folder that holds the state; not in the checkout")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--minutes", type=float, default=0.0, help="stop, resumably, after this long")
+    parser.add_argument("--steps", type=int, default=0, help="0 = as many as fit into --minutes")
+    parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--lr", type=float, default=0.0)
+    parser.add_argument("--decay", type=float, default=0.3, help="last share of the steps over which the rate falls")
+    parser.add_argument("--warmup", type=int, default=60)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--fps", type=float, default=12.0, help="frames a second of the transformer's clips")
+    parser.add_argument("--shift", type=float, default=4.0, help="of the schedule that clips are made with, by default")
+    parser.add_argument(
+        "--timestep-mean",
+        type=float,
+        default=TransformerTraining.timestep_mean,
+        help="more = more of the training at high noise, where a larger clip's layout is decided",
+    )
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--compile", action="store_true", help="compile the blocks on a CPU too (needs a C++ compiler)")
+    parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
+    parser.add_argument("--train-text", action="store_true", help="let the text encoder learn with the transformer")
+    parser.add_argument("--keep-cache", action="store_true")
+    parser.add_argument(
+        "--autoencoder",
+        type=Path,
+        help="bundle with an autoencoder: to train the transformer with, or whose decoder to go on training",
+    )
+    parser.add_argument(
+        "--refit", type=int, default=0, metavar="CLIPS", help="fit the linear decoder of --autoencoder anew to so many"
+    )
+    parser.add_argument(
+        "--as-generated",
+        type=Path,
+        metavar="STARTER",
+        help="bundle with a transformer: the decoder learns from latents as that one makes them",
+    )
+    parser.add_argument("--text", type=Path, help="bundle with a text encoder that can read (made by the stage `text`)")
+    parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")
+    parser.add_argument("--seed", type=int, default=1)
+    for part in ("autoencoder", "transformer"):
+        parser.add_argument(f"--{part}-config", type=json.loads, default={}, metavar="JSON",
+                            help="changes to the recipe's configuration, such as '{\"width\": 384}'")  # fmt: skip
+    add_autoencoder_options(parser)
+    args = parser.parse_args(argv)
+    if not args.steps and not args.minutes:
+        parser.error("give --steps or --minutes")
+    args.state.mkdir(parents=True, exist_ok=True)
+    device = torch.device(args.device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    {"autoencoder": run_autoencoder, "text": run_text, "transformer": run_transformer}[args.stage](args, device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""The stages `text` and `transformer`: an encoder that reads, then the model that denoises."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, replace
+
+import torch
+
+from ...autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+from ...checkpoint import Bundle, load_bundle, save_bundle
+from ...errors import ConfigError
+from ...text import TextEncoder
+from ...transformer import TransformerConfig, VideoDiT
+from ..loop import LoopSettings
+from ..reading import ReadingSettings, teach_reading
+from ..sky_data import LatentCache, SkySource, build_cache
+from ..transformer import TransformerTraining, train_transformer
+from .provenance import TOLD, made_by, print_line
+from .recipe import TEXT, TRANSFORMER, TRANSFORMER_SOURCE
+
+
+def run_text(args: argparse.Namespace, device: torch.device) -> None:
+    """Teach a fresh text encoder to read captions and write it as a bundle of its own."""
+    torch.manual_seed(args.seed)
+    text = TextEncoder.from_config(TEXT).to(device)
+    loop = LoopSettings(
+        steps=args.steps, minutes=args.minutes, batch=args.batch or 64, warmup=20, decay=args.decay, log_every=20
+    )
+    settings = ReadingSettings(optimiser=args.optimiser, lr=args.lr or ReadingSettings.lr, seed=args.seed)
+    position, done = teach_reading(text, args.state / "text", loop, settings, device, TOLD)
+    made = made_by(device) | {"training": asdict(settings), "batch": loop.batch, **position, "finished": done}
+    components = {"text_encoder": (text.config_dict(), text.module.state_dict())}
+    save_bundle(args.state / "text_encoder.safetensors", components, {"text_encoder": made}, dtype=torch.float32)
+
+
+def load_autoencoder(args: argparse.Namespace, device: torch.device) -> tuple[CausalVideoAutoencoder, dict]:
+    """The trained autoencoder and its provenance."""
+    bundle = load_bundle(args.autoencoder or args.state / "autoencoder.safetensors")
+    return bundle.autoencoder.to(device).eval(), bundle.header.provenance
+
+
+def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
+    """Encode clips once, train transformer and text encoder on them, write all three as one bundle."""
+    autoencoder, provenance = load_autoencoder(args, device)
+    source = replace(TRANSFORMER_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
+    start = load_bundle(args.start) if args.start else None
+    text, made = starting_text(args, start)
+    provenance |= {part: how for part, how in made.items() if part == "text_encoder"}
+    text.to(device)
+    cache = cached_latents(args, source, autoencoder, text, device)
+    model = starting_model(args, start, autoencoder.config, source, cache).to(device)
+    config = model.config
+    loop = LoopSettings(
+        steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=args.warmup, decay=args.decay
+    )
+    training = TransformerTraining(
+        optimiser=args.optimiser,
+        lr=args.lr or TransformerTraining.lr,
+        timestep_mean=args.timestep_mean,
+        precision=args.precision,
+        compile=args.compile or None,
+        seed=args.seed,
+        train_text=args.train_text,
+    )
+    position, done = train_transformer(model, text, cache, args.state / "transformer", loop, training, device, TOLD)
+    provenance["transformer"] = made_by(device) | {
+        "source": asdict(source),
+        "clips": len(cache),
+        "training": asdict(training),
+        "batch": loop.batch,
+        **position,
+        "finished": done,
+        "started_from": str(args.start or "random weights"),
+    }
+    components = {
+        "transformer": (config.to_dict(), model.state_dict()),
+        "text_encoder": (text.config_dict(), text.module.state_dict()),
+        "autoencoder": (autoencoder.config.to_dict(), autoencoder.state_dict()),
+    }
+    save_bundle(args.state / "starter.safetensors", components, provenance, dtype=torch.float16)
+    print_line({"written": str(args.state / "starter.safetensors"), "done": done, **position})
+
+
+def starting_text(args: argparse.Namespace, start: Bundle | None) -> tuple[TextEncoder, dict]:
+    """The text encoder: that of `--text`, else of `--start`, else taught here, else new; and how its file was made."""
+    if start is not None and not args.text:
+        return start.text_encoder, start.header.provenance
+    taught = args.text or args.state / "text_encoder.safetensors"
+    if not taught.exists():
+        torch.manual_seed(args.seed)
+        return TextEncoder.from_config(TEXT), {}
+    read = load_bundle(taught)
+    return read.text_encoder, read.header.provenance
+
+
+def starting_model(
+    args: argparse.Namespace, start: Bundle | None, latents: AutoencoderConfig, source: SkySource, cache: LatentCache
+) -> VideoDiT:
+    """The transformer of `--start`, or a new one for these latents."""
+    base = (start.transformer.config if start is not None else TRANSFORMER).to_dict()
+    with_skip = start is None or base["skip_std"] is not None
+    size = {"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps}
+    changes = {
+        "in_channels": latents.latent_channels,
+        "skip_std": cache.deviation() if with_skip else None,
+        "latent_mean": latents.latent_mean,
+        "latent_std": latents.latent_std,
+        "training": size | {"shift": args.shift},
+    }
+    torch.manual_seed(args.seed)
+    model = VideoDiT(TransformerConfig.from_dict(base | changes | args.transformer_config))
+    if start is not None:
+        model.load_state_dict(grown(start.transformer, model))
+    return model
+
+
+def grown(old: VideoDiT, new: VideoDiT) -> dict[str, torch.Tensor]:
+    """Weights of `old` for `new`, which may have more latent channels: those come in as zeros and go out as zeros.
+
+    The components of a linear encoder are nested, so a model of its first channels can go on with more of them.
+    Raises `ConfigError` when the two differ in more than that.
+    """
+    weights, wanted = old.state_dict(), new.state_dict()
+    for name, axis in (("patch_in.weight", 1), ("final.projection.weight", 0), ("final.projection.bias", 0)):
+        missing = wanted[name].shape[axis] - weights[name].shape[axis]
+        if missing > 0 and new.config.patch == (1, 1, 1):
+            shape = list(weights[name].shape)
+            shape[axis] = missing
+            weights[name] = torch.cat([weights[name], weights[name].new_zeros(shape)], axis)
+    for name, weight in wanted.items():
+        if name not in weights or weights[name].shape != weight.shape:
+            got = list(weights[name].shape) if name in weights else "nothing"
+            raise ConfigError(f"--start: {name} is {got}; the wanted transformer has {list(weight.shape)}.")
+    return weights
+
+
+def cached_latents(
+    args: argparse.Namespace,
+    source: SkySource,
+    autoencoder: CausalVideoAutoencoder,
+    text: TextEncoder,
+    device: torch.device,
+) -> LatentCache:
+    """The latent cache of this state folder; made and kept there if it is not yet."""
+    path = args.state / f"latents_{args.size}_{args.frames}_{args.fps:g}_{args.clips}.safetensors"
+    if path.exists():
+        return LatentCache.load(path, device)
+    if device.type == "cuda":
+        if autoencoder.encoder is not None:
+            autoencoder.encoder.compile()
+    cache = build_cache(source, autoencoder, text, args.clips, device, report=print_line)
+    if args.keep_cache:
+        cache.save(path)
+    return cache
