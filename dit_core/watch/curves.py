@@ -111,14 +111,16 @@ def _second(log: TrainingLog) -> Panel:
     if not levels and log.series("psnr")[1]:
         return Panel("PSNR of the reconstruction", (Curve("", *log.series("psnr"), GREEN, smooth=True),), False, None,
                      "dB")  # fmt: skip
-    count = max(len(levels), 1)
-    return Panel(
-        "Loss by noise level",
-        tuple(
-            Curve(f"{k / count:.2g}-{(k + 1) / count:.2g}", *levels[k], _LEVELS[k * 7 // max(count - 1, 1)], True)
-            for k in range(len(levels))
-        ),
-    )
+    count, held = max(len(levels), 1), log.levels("held_out_level_loss")
+    colours = [_LEVELS[k * 7 // max(count - 1, 1)] for k in range(count)]
+    trained_on = [
+        Curve(f"{k / count:.2g}-{(k + 1) / count:.2g}", *levels[k], colours[k], True) for k in range(len(levels))
+    ]
+    held_out = [
+        Curve("", *series, colour, dots=True, width=1.0) for series, colour in zip(held, colours, strict=False)
+    ]
+    title = "Loss by noise level" + (" (dots: held out)" if any(curve.values for curve in held_out) else "")
+    return Panel(title, (*trained_on, *held_out))
 
 
 def _small(log: TrainingLog) -> list[Panel]:

@@ -123,6 +123,15 @@ def test_curves_show_a_falling_loss_as_falling(write):
     draw_curves(read_log(write("")))  # nothing logged yet
 
 
+def test_the_held_out_loss_of_each_noise_level_is_drawn_beside_the_trained_one(write):
+    levels = [None] * 7 + [3.0]  # the red one, above all that is trained on
+    lines = [line(step, held_out=0.5, held_out_level_loss=levels) for step in (10, 50, 90)]
+    plain = [line(step, held_out=0.5) for step in (10, 50, 90)]
+    area = (0, 330, 800, 540)  # below the names of the levels
+    red = [drawn(draw_curves(read_log(write(*which)), 800).crop(area), (190, 42, 56)) for which in (plain, lines)]
+    assert 0 < np.ptp(red[0]) + 1 < 20 and np.ptp(red[1]) > 60  # one line; and dots, 3 being far from 1
+
+
 def test_autoencoder_trainings_show_their_psnr(write):
     lines = [{"step": step, "samples": step, "seconds": step, "loss": 1.0, "psnr": 20 + step / 10} for step in (1, 2)]
     log = read_log(write(*lines))
