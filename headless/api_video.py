@@ -129,7 +129,7 @@ class VideoFromFile(VideoInput):
         if self._components is None:
             from ..dit_core.media import read_video
 
-            clip = read_video(self.file)
+            clip = read_video(self.file, plain=True)  # the same frames as in ComfyUI
             self._components = VideoComponents(clip.frames, clip.fps, clip.audio, dict(clip.metadata))
         return self._components
 

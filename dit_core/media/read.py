@@ -53,10 +53,13 @@ def read_video(
     every: int = 1,
     fps: float | int | Fraction | None = None,
     on_frame: Callable[[int], None] | None = None,
+    plain: bool = False,
 ) -> VideoClip:
     """Read a video file, animated GIF or animated WebP.
 
     Args:
+        plain: frames as PyAV converts them when asked for nothing, and as they lie in the file. Colours are less exact
+            and pictures not turned upright, but that is how ComfyUI's own nodes read videos.
         fps: first of all, repeat or drop frames to this rate; None keeps the file's frames.
         start: then skip so many frames,
         every: then keep every n-th (the clip's fps is divided by it),
@@ -73,7 +76,7 @@ def read_video(
     wanted = exact_fps(fps) if fps is not None else None
     with in_words(path, "read as a video"):
         check_file(path)
-        source = open_source(path)
+        source = open_source(path, plain)
         rate = wanted or source.fps
         timed = _Counted(_resampled(source.frames(), wanted, source.fps) if wanted else source.frames())
         picked = islice(timed, start, start + max_frames * every if max_frames else None, every)
@@ -156,10 +159,10 @@ def _require_room(path: Path, count: int, picture: np.ndarray) -> None:
         )
 
 
-def open_source(path: Path) -> Animation | Film:
+def open_source(path: Path, plain: bool = False) -> Animation | Film:
     """What `path` holds, ready to give its frames. Raises what `in_words` puts into words."""
     if not is_animation(path):
-        return Film(path)
+        return Film(path, _plainly if plain else _to_rgb)
     pictures, fps, notes = read_animation(path)
     # Pictures shown for different times are brought to one rate.
     return Animation(_resampled(pictures, fps, fps) if notes else pictures, fps, notes)
@@ -203,9 +206,10 @@ class Film:
         notes: remarks, sentences. damage: what was found broken by the time the frames have ended, a sentence.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, to_rgb: Callable[..., np.ndarray] | None = None):
         import av
 
+        self._to_rgb = to_rgb or _to_rgb
         self._path, self.count, self.notes, self.damage = path, 0, [], None
         with av.open(str(path), metadata_errors="replace") as container:
             if container.format.name.endswith("_pipe") or container.format.name == "image2":
@@ -246,7 +250,7 @@ class Film:
                 for frame, time in self._decode(start):
                     own = own or (frame.width, frame.height)
                     if wanted is None or wanted(time):
-                        yield time, _to_rgb(frame, own, size)
+                        yield time, self._to_rgb(frame, own, size)
                     given = time
                 return
             except _BadSeek:
@@ -254,7 +258,7 @@ class Film:
         for frame, time in self._decode(None):
             own = own or (frame.width, frame.height)
             if time >= start and time > given and (wanted is None or wanted(time)):
-                yield time, _to_rgb(frame, own, size)
+                yield time, self._to_rgb(frame, own, size)
 
     def _decode(self, start: float | None) -> Iterator[tuple[Any, float]]:
         """(decoded frame, its time) of the whole file, noting damage; or, with `start`, from that time on.
@@ -362,6 +366,14 @@ def _to_rgb(frame, own: tuple[int, int], size: tuple[int, int] | None = None) ->
     picture = frame.reformat(width, height, format="rgb48le" if deep else "rgb24", interpolation=_SCALING, **options)
     array = picture.to_ndarray()
     return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+
+
+def _plainly(frame, own: tuple[int, int], size: tuple[int, int] | None = None) -> np.ndarray:
+    """`[H, W, 3]` uint8 of one decoded frame by PyAV's defaults; arguments as of `_to_rgb`."""
+    wanted = size or own
+    if (frame.width, frame.height) != wanted:
+        frame = frame.reformat(*wanted)
+    return frame.to_ndarray(format="rgb24")
 
 
 def _matrix(name: str) -> str:

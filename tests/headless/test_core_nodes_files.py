@@ -249,6 +249,21 @@ def test_load_video_and_take_it_apart(core):
     assert kept["b"]["sample_rate"] == 8000 and kept["b"]["waveform"].abs().max() > 0.3
 
 
+def test_frames_are_converted_as_comfyui_converts_them(core):
+    """Colours that change from pixel to pixel, where ways to enlarge the chroma differ most."""
+    colours = torch.tensor([[1.0, 0, 0], [0, 0, 1.0], [0, 1.0, 0]])[torch.arange(48) % 3].expand(4, 32, 48, 3)
+    write_video(core.input / "a.mp4", colours, 8, quality="best")
+    with av.open(str(core.input / "a.mp4")) as file:  # comfy_api/latest/_input_impl/video_types.py
+        want = torch.stack([torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)])
+    prompt = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": "a.mp4"}},
+        "2": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}},
+        "3": {"class_type": "Keep", "inputs": {"a": ["2", 0]}},
+    }
+    core.run(prompt)
+    assert torch.equal(core.kept["a"], want / 255)
+
+
 def packets(path):
     """{kind of stream: its compressed data}."""
     with av.open(str(path)) as file:
