@@ -211,3 +211,16 @@ def test_event_files_are_written_only_where_tensorboard_is(tmp_path, monkeypatch
     writer.write({"event": "diverged"})
     assert ("loss", 0.5, 10) in Fake.written and ("loss by noise level/0.00 to 0.12", 0.5, 10) in Fake.written
     assert not any("0.12 to 0.25" in name for name, _, _ in Fake.written)  # no clip had that noise
+
+
+def test_tensorboard_reads_what_is_written(tmp_path):
+    """With the real one, where it is installed."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    writer = EventWriter(tmp_path)
+    for step in (10, 20):
+        writer.write(line(step, 5 / step, held_out=0.75))
+    writer.close()
+    events = accumulator.EventAccumulator(str(tmp_path / "events")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(10, 0.5), (20, 0.25)]
+    assert events.Scalars("loss by noise level/0.88 to 1.00")[1].value == 0.5
+    assert events.Scalars("held_out")[0].value == 0.75
