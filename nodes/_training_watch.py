@@ -56,8 +56,17 @@ class Desk:
     def close(self) -> None:
         """Draw the end; called however the training ended."""
         self.events.close()
-        if self.log.lines:
-            self._draw_files()
+        if not self.log.lines:
+            return
+        self._draw_files()
+        if self.log.step >= self.total:  # what stays on the node is the end, not the last look before it
+            self._show_end()
+
+    def _show_end(self) -> None:
+        from ..dit_core.watch import summary
+
+        host.status(self.cls, summary(self.log))
+        self.progress.update(self.log.step, self._glance() if host.in_comfyui else None)
 
     def _report(self, line: dict) -> None:
         from ..dit_core.watch import TrainingLog

@@ -134,8 +134,24 @@ def test_the_node_shows_a_picture_and_words_while_it_runs(train, parts, monkeypa
     monkeypatch.setattr(host.Progress, "update", lambda self, step, preview=None: pictures.append(preview))
     monkeypatch.setattr(host, "status", lambda cls, text: told.append(text))
     train(steps=3, sample_prompts="sea", sample_every=1, vae=parts[2])
-    assert len(pictures) == 3 and all(one.dtype == torch.uint8 and one.shape[1:] == (512, 3) for one in pictures)
+    assert len(pictures) == 4 and all(one.dtype == torch.uint8 and one.shape[1:] == (512, 3) for one in pictures)
     assert any(text.startswith("step 1 of 3") for text in told)
+
+
+def test_what_stays_on_the_node_is_the_end(train, parts, monkeypatch):
+    shown, told = [], []
+    monkeypatch.setattr(host, "in_comfyui", True)
+    monkeypatch.setattr("sora_dit.nodes._training_watch._PICTURE", 1e9)  # none is due while it runs
+    monkeypatch.setattr("sora_dit.nodes._training_watch._STATUS", 1e9)
+    monkeypatch.setattr(
+        "sora_dit.dit_core.watch.draw_glance", lambda log, samples: shown.append((log.step, samples)) or picture
+    )
+    picture = torch.zeros(4, 4, 3, dtype=torch.uint8).numpy()
+    monkeypatch.setattr("sora_dit.nodes._training_data.bytes_of", torch.from_numpy)
+    monkeypatch.setattr(host, "status", lambda cls, text: told.append(text))
+    train(steps=3, sample_prompts="sea", sample_every=1, vae=parts[2])
+    assert [step for step, _ in shown][-1:] == [3] and [one.step for one in shown[-1][1]] == [3]
+    assert told[-1].startswith("step 3 of 3")
 
 
 def test_a_sample_that_cannot_be_made_does_not_end_the_training(train, parts, session):
