@@ -43,7 +43,7 @@ class SoraDiTDenoise(io.ComfyNode):
                     step=0.5,
                     round=0.01,
                     tooltip="Guidance scale: how strictly the prompt is followed, 0 to 30. 1 is the model by itself "
-                    "and takes half the time; 3 to 7 is usual; more gets glaring and stiff.",
+                    "and takes half the time; 3 to 7 is usual (starter: 2.5); more gets glaring and stiff.",
                 ),
                 io.Combo.Input(
                     "sampler",

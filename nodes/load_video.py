@@ -49,8 +49,8 @@ class SoraDiTLoadVideo(io.ComfyNode):
                     min=1,
                     max=100,
                     tooltip="1 takes every frame, 2 every second one, and so on up to 100. The frames per second "
-                    "become fewer by the same factor, so the clip plays at the speed of the original. 3 turns 24 "
-                    "frames per second into 8, which the starter was trained at.",
+                    "become fewer by the same factor, so the clip plays at the speed of the original. 2 turns 24 "
+                    "frames per second into 12, which the starter was trained at.",
                 ),
                 io.Float.Input(
                     "force_fps",
@@ -62,7 +62,7 @@ class SoraDiTLoadVideo(io.ComfyNode):
                     round=0.001,
                     tooltip="0 keeps the frames as they are in the file. 0.01 to 1000: frames are left out or "
                     "repeated so that so many make one second, at the speed of the original; done before all the other "
-                    "choices here. The starter was trained at 8.",
+                    "choices here. The starter was trained at 12.",
                 ),
             ],
             outputs=[
