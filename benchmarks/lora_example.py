@@ -67,7 +67,7 @@ def train(work: Path, steps: int, batch: int) -> Path:
     """Run the workflow on the clips in `work`/input/my_clips; returns the LoRA's file."""
     settings = {
         "Train LoRA.steps": steps, "Train LoRA.batch": batch, "Train LoRA.sample_every": steps,
-        "Train LoRA.sample_prompts": PROMPTS[0], "Prompt.text": PROMPTS[0], "Curves.run": "my_lora",
+        "Train LoRA.sample_prompts": PROMPTS[0], "Prompt.text": PROMPTS[0],
     }  # fmt: skip
     run_workflow(
         ROOT / "workflows" / "train_lora.json",

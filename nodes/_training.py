@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..dit_core.errors import Cancelled, CheckpointError, ShapeError, SoraDiTError
-from ..dit_core.lock import FolderInUse
+from ..dit_core.errors import Cancelled, ShapeError, SoraDiTError
 from . import _checks, _loras, _training_data, _training_watch, host
 
 MOST_PROMPTS = 4
@@ -90,15 +89,6 @@ def learning() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def by_name() -> Iterator[None]:
-    """Errors about the folder of a run speak of its name, which is what a person gives here."""
-    try:
-        yield
-    except (CheckpointError, FolderInUse) as error:
-        raise type(error)(str(error).replace("another folder", "another name for run")) from error
-
-
 # --- A training of the transformer, whole or by a LoRA -----------------------------------------------------------
 
 
@@ -129,8 +119,10 @@ class Job:
             desk.announce()
             loop = self.options.loop(settings["steps"], settings["batch"], settings["sample_every"])
             try:
-                with by_name():
+                with _training_data.by_name("name for run"):
                     result, position, done = work(module, text, desk.callbacks(), loop, folder)
+                if done:
+                    desk.finish()
             finally:
                 desk.close()
         if not done:
@@ -140,6 +132,8 @@ class Job:
     def provenance(self, settings: dict[str, Any], position: dict[str, Any]) -> dict[str, Any]:
         """How the weights were made, for their file."""
         kept = {key: settings[key] for key in ("run", "batch", "training_seed") if key in settings}
+        if "run" in kept:  # as its folder and file are called
+            kept["run"] = kept["run"].strip()
         data = self.latents.fingerprint().get("data", {})
         done = {key: position.get(key) for key in ("step", "samples", "seconds", "loss")}
         facts = {"data": data.get("kind"), "data_sha256": _digest(data), "clips": len(self.latents)}

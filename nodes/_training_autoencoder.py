@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..dit_core.errors import Cancelled, CheckpointError
+from ..dit_core.errors import Cancelled, CheckpointError, SoraDiTError
 from . import _training, _training_data, _training_watch, host
 from .handles import SoraVae
 
@@ -36,23 +36,27 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
         settings if vae is not None or settings["kind"] != "linear" else settings | {"adversarial": 0}
     )
     asked = _asked(clips, start, training, settings)
-    if (module := _made_before(folder / MADE, asked)) is None:
+    at_once = start is None and settings["kind"] == "linear"
+    if (module := _made_before(folder / MADE, asked, keep=at_once)) is None:
         with _training.learning():
             host.make_room()
             if start is None:
                 host.status(cls, "fitting")
                 module = new_autoencoder(_config(settings), clips, training, place)
             else:
-                module = _with_decoder(start, settings["training_seed"]).to(place, torch.float32)
+                host.status(cls, "fitting")
+                module = _with_decoder(start, settings["training_seed"], clips, place)
             desk = _training_watch.Desk(cls, folder, settings["steps"], Mirror(module, clips, place))
             if module.decoding is not None:  # else there is nothing to be trained in steps
                 desk.announce()
             loop = _training.Options().loop(settings["steps"], settings["batch"], max(1, settings["steps"] // 10))
             try:
-                with _training.by_name():
+                with _training_data.by_name("name for run"):
                     module, position, done = train_autoencoder(
                         module, clips, folder, loop, training, place, desk.callbacks()
                     )
+                if done:
+                    desk.finish()
             finally:
                 desk.close()
             if not done:
@@ -118,15 +122,19 @@ def _config(settings: dict[str, Any]) -> Any:
     return AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | changes)
 
 
-def _with_decoder(start: Any, seed: int) -> Any:
-    """A copy of an autoencoder to train on; one that is all linear gets a decoder that can learn, its latents stay."""
+def _with_decoder(start: Any, seed: int, clips: Any, place: Any) -> Any:
+    """A copy of an autoencoder to train on; a linear one gets a decoder that can learn, its latents stay."""
     import torch
 
     from ..dit_core.training.autoencoder import with_changes
+    from ..dit_core.training.feed import fitting_clips
 
-    alone = {} if start.decoding is not None else {"linear": "encoder", "lookahead": 0}
+    own = copy.deepcopy(start).to(place, torch.float32)
     with torch.random.fork_rng([]):
-        return with_changes(copy.deepcopy(start), alone, seed)
+        if start.config.linear != "alone":
+            return with_changes(own, {}, seed)
+        # a decoder that looks ahead does not go with convolutions; what it could do is fitted again without
+        return with_changes(own, {"linear": "encoder", "lookahead": 0, "refiner": 0}, seed, fitting_clips(clips, place))
 
 
 def _asked(clips: Any, start: Any, training: Any, settings: dict[str, Any]) -> str:
@@ -139,14 +147,23 @@ def _asked(clips: Any, start: Any, training: Any, settings: dict[str, Any]) -> s
     return digest([chosen, asdict(training), clips.fingerprint().sha256, begun])
 
 
-def _made_before(path: Path, asked: str) -> Any:
-    """The finished autoencoder if it is the one that is asked for, else None."""
+def _made_before(path: Path, asked: str, keep: bool) -> Any:
+    """The finished autoencoder if it is the one that is asked for, else None.
+
+    keep: raise `SoraDiTError` for another one instead. What is fitted at once has no state that would refuse, and
+    models may have been trained on its latents.
+    """
     from ..dit_core.checkpoint import load_bundle, read_header
 
     if not path.exists():
         return None
     try:
         if read_header(path).provenance.get("autoencoder", {}).get("asked") != asked:
+            if keep:
+                raise SoraDiTError(
+                    f"{path} was made from other clips or with other settings, and models may need it. Give run "
+                    "another name; or remove the file."
+                )
             return None
         with _training.learning():
             return load_bundle(path).autoencoder

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..dit_core.errors import DataError, ShapeError, SoraDiTError
+from ..dit_core.errors import CheckpointError, DataError, ShapeError, SoraDiTError
+from ..dit_core.lock import FolderInUse
 from . import _checks, host
 
 _OFTEN = 0.3  # seconds between two tellings of progress inside one clip
 Tell = Callable[[int, int, str], None]
+
+
+@contextmanager
+def by_name(what: str) -> Iterator[None]:
+    """Errors about a folder speak of its name, which is what a person gives here; `what` is how the input is called."""
+    try:
+        yield
+    except (CheckpointError, DataError, FolderInUse) as error:
+        raise type(error)(str(error).replace("another folder", f"another {what}")) from error
 
 
 # --- Checks before anything is read ------------------------------------------------------------------------------
@@ -244,7 +255,7 @@ class Caching:
 
         from ..dit_core.latents import cache_latents
 
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), by_name("name"):
             self.vae.weights.load()
             store = cache_latents(
                 self.clips,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dit_core.errors import DataError, SoraDiTError
+from ..dit_core.memory import is_out_of_memory
 from . import _training_data, host
 
 CURVES, STRIP = "curves.png", "samples.png"
@@ -54,19 +55,18 @@ class Desk:
         return Callbacks(report=self._report, step=self._step, sample=self._sample)
 
     def close(self) -> None:
-        """Draw the end; called however the training ended."""
+        """Draw the files; called however the training ended."""
         self.events.close()
-        if not self.log.lines:
-            return
-        self._draw_files()
-        if self.log.step >= self.total:  # what stays on the node is the end, not the last look before it
-            self._show_end()
+        if self.log.lines:
+            self._draw_files()
 
-    def _show_end(self) -> None:
+    def finish(self) -> None:
+        """What stays on the node of a finished training is its end, not the last look before it."""
         from ..dit_core.watch import summary
 
-        host.status(self.cls, summary(self.log))
-        self.progress.update(self.log.step, self._glance() if host.in_comfyui else None)
+        if self.log.lines and host.in_comfyui:
+            host.status(self.cls, summary(self.log))
+            self.progress.show(self.log.step, self._glance())
 
     def _report(self, line: dict) -> None:
         from ..dit_core.watch import TrainingLog
@@ -100,7 +100,9 @@ class Desk:
             new = self.sampler(step)
             for sample in new:
                 save_sample(self.folder, sample)
-        except SoraDiTError as error:
+        except (SoraDiTError, MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                host.free_memory()
             if not self._told:
                 host.note(self.cls, f"No sample at step {step}. {error}")
             self._told = True

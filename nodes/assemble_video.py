@@ -28,8 +28,8 @@ class SoraDiTAssembleVideo(io.ComfyNode):
                     max=1000.0,
                     step=1.0,
                     round=0.001,
-                    tooltip="Frames shown in one second, 0.01 to 1000. Use what the model was trained at (starter: 12): "
-                    "more plays the clip faster and shorter, fewer slower and longer. 23.976, 29.97 and 59.94 are "
+                    tooltip="Frames shown in one second, 0.01 to 1000. Use what the model was trained at (starter: "
+                    "12): more plays the clip faster and shorter, fewer slower and longer. 23.976, 29.97 and 59.94 are "
                     "taken as the exact television rates.",
                 ),
                 io.Audio.Input(

@@ -291,10 +291,10 @@ class SoraVae:
         return max(1, _ACTIVATION_BUDGET // self._bytes_per_latent(shape))
 
     def _bytes_per_latent(self, shape: Any) -> int:
-        """Working memory for one latent frame of `[B, C, T, h, w]`: four float32 maps at full size."""
+        """Working memory for one latent frame of `[B, C, T, h, w]`: some float32 maps at full size."""
         config = self.first_stage_model.config
         pixels = shape[0] * shape[3] * shape[4] * config.spatial_factor**2 * config.temporal_factor
-        return max(1, pixels * max(config.decoder_channels) * 4 * 4 // config.patch**2)
+        return max(1, pixels * (max(config.decoder_channels) * 4 // config.patch**2 + config.refiner * 6) * 4)
 
 
 # --- What nodes ask of any object ----------------------------------------------------------------------------------

@@ -240,8 +240,12 @@ class Progress:
 
     def update(self, step: int, preview: Any = None) -> None:
         """`step` of `total` steps are done; `preview` is a picture `[height, width, 3]` uint8 or None."""
-        self._report(step, self.total, preview)
+        self.show(step, preview)
         check_cancelled()
+
+    def show(self, step: int, preview: Any = None) -> None:
+        """As `update`, of something that is done: no matter who pressed cancel."""
+        self._report(step, self.total, preview)
 
 
 def progress(cls: type, total: int) -> Progress:

@@ -26,8 +26,8 @@ class SoraDiTTimestepConditioning(io.ComfyNode):
                     default=24,
                     min=1,
                     max=1000,
-                    tooltip="How many denoising steps, 1 to 1000. 16 to 30 is usual (starter: 14): more take longer and "
-                    "bring finer, steadier clips up to about 50, hardly anything after that.",
+                    tooltip="How many denoising steps, 1 to 1000. 16 to 30 is usual (starter: 14): more take longer "
+                    "and bring finer, steadier clips up to about 50, hardly anything after that.",
                 ),
                 io.Combo.Input(
                     "schedule",

@@ -1,12 +1,14 @@
 """The README is true: its Python runs as printed, its commands are those of CI."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import sora_dit
+from sora_dit.dit_core.training.starter.__main__ import options
 
 ROOT = Path(sora_dit.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,3 +41,9 @@ def test_every_file_and_folder_it_names_is_there():
         r"`((?:dit_core|nodes|headless|workflows|models/starter|benchmarks|docs)/[\w./-]*)`", README
     ):
         assert (ROOT / name).exists(), name
+
+
+def test_commands_that_rebuild_the_starter_are_understood():
+    commands = re.findall(r"^python -m sora_dit\.dit_core\.training\.starter (.*)$", README.replace("\\\n", ""), re.M)
+    stages = [options().parse_args(shlex.split(command)).stage for command in commands]
+    assert stages == ["autoencoder", "autoencoder", "text", "transformer", "transformer", "autoencoder"]

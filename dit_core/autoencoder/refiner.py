@@ -15,7 +15,7 @@ from .stream import Stream
 
 
 class Refiner(nn.Module):
-    """Video to video, a residual; causal in time, nine pixels far. It starts as the identity.
+    """Video to video, a residual; causal in time, seven pixels far. It starts as the identity.
 
     time, space: frames and pixels of a box, in which every place has a bias of its own: the filter knows where it is.
     width: channels between.

@@ -58,8 +58,8 @@ def read_video(
     """Read a video file, animated GIF or animated WebP.
 
     Args:
-        plain: frames as PyAV converts them when asked for nothing, and as they lie in the file. Colours are less exact
-            and pictures not turned upright, but that is how ComfyUI's own nodes read videos.
+        plain: films (not GIF and WebP) as PyAV converts them when asked for nothing, and not turned upright. Colours
+            are less exact, but that is how ComfyUI's own nodes (0.8) read them.
         fps: first of all, repeat or drop frames to this rate; None keeps the file's frames.
         start: then skip so many frames,
         every: then keep every n-th (the clip's fps is divided by it),

@@ -24,7 +24,7 @@ from .callbacks import Callbacks
 from .feed import ClipSource, check_sizes, clip_batches, feed_of, fitting_clips
 from .likelihood import Likelihood, LikelihoodSettings
 from .loop import LoopSettings, run_loop
-from .optim import MovingAverage, make_optimisers
+from .optim import OPTIMISERS, MovingAverage, make_optimisers
 from .perceptual import texture_loss
 from .state import TrainingState
 
@@ -54,10 +54,17 @@ class AutoencoderTraining:
     adversarial: AdversarialSettings | None = None
 
     def __post_init__(self) -> None:
-        for name in ("perceptual", "seams"):
+        for name in ("squared", "edges", "seams", "perceptual", "kl", "weight_decay"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"The training has {name} = {value!r}; allowed is a number of at least 0.")
+            self._require(math.isfinite(value) and value >= 0, name, "a number of at least 0")
+        self._require(math.isfinite(self.lr) and self.lr > 0, "lr", "a number above 0")
+        self._require(0 <= self.ema <= 1, "ema", "a number from 0 to 1")
+        self._require(len(self.sizes) > 0, "sizes", "at least one size")
+        self._require(self.optimiser in OPTIMISERS, "optimiser", " or ".join(OPTIMISERS))
+
+    def _require(self, good: bool, name: str, allowed: str) -> None:
+        if not good:
+            raise ConfigError(f"The training has {name} = {getattr(self, name)!r}; allowed is {allowed}.")
 
 
 def reconstruction_loss(got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
@@ -95,19 +102,34 @@ def new_autoencoder(
     return model
 
 
-def with_changes(model: CausalVideoAutoencoder, changes: dict, seed: int) -> CausalVideoAutoencoder:
+def with_changes(
+    model: CausalVideoAutoencoder, changes: dict, seed: int, clips: Iterable[Tensor] | None = None
+) -> CausalVideoAutoencoder:
     """The autoencoder under a changed configuration, with all weights that have the same shape in both.
 
-    `{"linear": "encoder"}` gives a linear codec a convolutional decoder, `{"linear_sides": 5}` (with `--refit`) a wider
-    linear one: its latents, and what was trained on them, stay as they are.
+    `{"linear": "encoder", "lookahead": 0}` gives a linear codec a convolutional decoder, `{"linear_sides": 5}` a wider
+    linear one, `{"refiner": 24}` a refiner: its latents, and what was trained on them, stay as they are.
+
+    clips: [B, 3, F, H, W] each, that a linear decoder is fitted to anew. Raises `ConfigError` where it has to be and
+    there are none: nothing else would ever teach it.
     """
-    if not changes:
+    if not changes and clips is None:
         return model
     torch.manual_seed(seed)
     changed = CausalVideoAutoencoder(AutoencoderConfig.from_dict(model.config.to_dict() | changes))
+    changed.to(next(model.parameters()).device)
     fresh = changed.state_dict()
     kept = {n: w for n, w in model.state_dict().items() if n in fresh and fresh[n].shape == w.shape}
     changed.load_state_dict(fresh | kept)
+    lost = [n for n in fresh if n not in kept and n.startswith("linear.up.")]
+    if lost and clips is None:
+        asked = ", ".join(f"{name} = {value!r}" for name, value in changes.items())
+        raise ConfigError(f"With {asked} the linear decoder has another shape; fit it anew to clips (--refit).")
+    if clips is not None and changed.linear is None:
+        raise ConfigError("--refit: this autoencoder has no linear codec; expected one with linear other than none.")
+    if clips is not None:
+        # a stronger ridge than for a narrow decoder: less noise in what neighbours far away add
+        changed.linear.fit_decoder(clips, ridge=1e-3)
     return changed
 
 

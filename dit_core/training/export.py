@@ -60,7 +60,7 @@ def export_bundle(
     _fill(transformer, weights["transformer"], f"{path}, transformer")
     _fill(text.module, weights["text_encoder"], f"{path}, text encoder")
     codec, provenance = _opened(autoencoder)
-    _check_latents(config, codec.config, "What was given" if codec is autoencoder else autoencoder)
+    check_latents(config, codec.config, "What was given" if codec is autoencoder else autoencoder)
     total = position.get("total")
     if "data" in settings:
         settings["data"] = summary(settings["data"])
@@ -130,7 +130,7 @@ def _fill(module: nn.Module, values: dict[str, Tensor], where: str) -> None:
             parameter.copy_(values[name])
 
 
-def _check_latents(transformer: TransformerConfig, autoencoder, path: str | Path) -> None:
+def check_latents(transformer: TransformerConfig, autoencoder, path: str | Path) -> None:
     """An autoencoder with other latents would decode noise; its statistics give it away."""
     trained = (transformer.latent_mean, transformer.latent_std)
     given = (autoencoder.latent_mean, autoencoder.latent_std)

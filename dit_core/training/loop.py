@@ -93,8 +93,9 @@ def run_loop(
 ) -> bool:
     """Train until the planned steps are done (returns True) or time, a signal or a callback stops it (False).
 
-    Goes on from the state on disk if there is one, and saves however it ends, but for divergence. With one thread on a
-    CPU the result does not depend on how often it was stopped, bit for bit.
+    Goes on from the state on disk if there is one, and saves however it ends, but for divergence and for an error in
+    the middle of an update or of a discriminator's step. With one thread on a CPU the result does not depend on how
+    often it was stopped, bit for bit.
 
     Args:
         step_function: number of the batch (from 0, `accumulate` of them a step) -> loss and tensors to log; `watched`
@@ -124,19 +125,20 @@ class _Run:
         self.parameters = [p for module in state.modules.values() for p in module.parameters() if p.requires_grad]
         self.first, self.seconds_before = self.position["step"], self.position["seconds"]
         self.started = self.last_saved = time.monotonic()
-        self.saved_step = self.first
+        self.saved_step, self.whole = self.first, True
 
     def go(self, stopped: Callable[[], bool]) -> bool:
         self.log.begin()
         try:
             while not self._done() and not (stopped() or self._out_of_time()):
-                self._step()
                 try:
+                    self._step()
                     going = self._tell()
                 except Divergence:
                     raise
                 except BaseException:
-                    self._save()  # the step is whole, whatever a callback had against it
+                    if self.whole:  # the last step is, whatever became of the next one or a callback had against it
+                        self._save()
                     raise
                 if not going:
                     break
@@ -155,7 +157,7 @@ class _Run:
 
     def _total(self) -> int:
         """Steps planned; 0 = not known yet."""
-        return self.position.get("total") or self.settings.steps or self._plan()
+        return self.settings.steps or self.position.get("total") or self._plan()
 
     def _done(self) -> bool:
         total = self._total()
@@ -189,6 +191,7 @@ class _Run:
         self.factor = self._factor()
         set_learning_rate(state.all_optimisers(), self.factor)
         values: dict[str, Tensor] = {}
+        self.whole = not state.rivals  # those step inside the step function
         for k in range(count):
             loss, told = self.step_function(position["step"] * count + k)
             (loss / count if count > 1 else loss).backward()
@@ -199,6 +202,7 @@ class _Run:
         watched = values.pop("watched", values["loss"])
         levels = (values[LEVEL_SUMS], values[LEVEL_COUNTS]) if LEVEL_SUMS in values else None
         self.watch.add(position["step"] + 1, watched, norm, levels)  # before a bad gradient reaches the weights
+        self.whole = False
         for optimiser in state.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -208,6 +212,7 @@ class _Run:
         position["step"] += 1
         position["samples"] += samples
         position["seconds"] = self.seconds_before + self._elapsed()
+        self.whole = True
         self.line_due = self.log.add({"gradient_norm": norm, **values}, samples)
 
     def _tell(self) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..device import training_dtype
+from ..errors import ConfigError
 
 OPTIMISERS = ("muon", "adamw")
 SCHEDULES = ("wsd", "cosine", "constant")
@@ -75,8 +76,10 @@ def make_optimisers(modules: dict[str, nn.Module], kind: str, lr: float, weight_
     """AdamW for everything (`adamw`), or Muon for inner matrices and AdamW for the rest (`muon`).
 
     Inner matrices are weights with two axes or more, except embeddings, first and last projections and modulation,
-    whose rows are not interchangeable features.
+    whose rows are not interchangeable features. Raises `ConfigError` for another kind.
     """
+    if kind not in OPTIMISERS:
+        raise ConfigError(f"The training has optimiser = {kind!r}; allowed is {' or '.join(OPTIMISERS)}.")
     outer = (
         "patch_in",
         "final",

@@ -14,7 +14,12 @@ def add_autoencoder_options(parser: argparse.ArgumentParser) -> None:
     """All are off by default: the fixed weights of `AutoencoderTraining`."""
     group = parser.add_argument_group("autoencoder")
     add = group.add_argument
-    add("--freeze-encoder", action="store_true", help="train the decoder only (always so for a linear encoder)")
+    add("--sizes", type=int, nargs="+", default=[], help="of the clips trained on, in turn, instead of --size")
+    add(
+        "--freeze-encoder",
+        action="store_true",
+        help="train the decoder only (always so where latents are fixed)",
+    )
     for name, what in (
         ("squared", "squared error"),
         ("edges", "error of differences"),
@@ -55,6 +60,8 @@ def autoencoder_training(args: argparse.Namespace) -> AutoencoderTraining:
         lr=args.lr or AutoencoderTraining.lr,
         freeze_encoder=args.freeze_encoder,
         precision=args.precision,
+        seed=args.seed,
+        sizes=tuple(args.sizes) or (args.size,),
         squared=args.squared,
         edges=args.edges,
         seams=args.seams,

@@ -262,14 +262,18 @@ def test_the_command_line_asks_for_all_of_it_and_for_none_by_default():
     parser.add_argument("--optimiser", default="muon")
     parser.add_argument("--lr", type=float, default=0.0)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--size", type=int, default=64)
     add_autoencoder_options(parser)
-    assert autoencoder_training(parser.parse_args([])) == AutoencoderTraining()
+    assert autoencoder_training(parser.parse_args(["--sizes", "64", "64", "64", "96"])) == AutoencoderTraining()
     line = "--likelihood laplace --beta 0.5 --perceptual-weight 0.1 --freeze-encoder --adversarial-start 7 --r1 2"
-    line += " --squared 4 --edges 2 --seams 3"
+    line += " --squared 4 --edges 2 --seams 3 --seed 5 --size 96"
     asked = autoencoder_training(parser.parse_args([*line.split(), "--adversarial-weight", "0.3"]))
     assert asked == AutoencoderTraining(
         freeze_encoder=True,
         likelihood=LikelihoodSettings("laplace", 0.5),
+        sizes=(96,),
+        seed=5,
         squared=4.0,
         edges=2.0,
         seams=3.0,

@@ -3,12 +3,14 @@
 import json
 import math
 import random
+import re
 import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from sora_dit.dit_core.errors import CheckpointError, ConfigError
+from sora_dit.dit_core.training.autoencoder import AutoencoderTraining
 from sora_dit.dit_core.training.callbacks import Callbacks
 from sora_dit.dit_core.training.divergence import Divergence, DivergenceWatch
 from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged, run_loop
@@ -66,6 +68,41 @@ def test_a_transformers_training_is_checked_by_name_too():
     for name, value in bad.items():
         with pytest.raises(ConfigError, match=rf"The training has {name} = {value!r}; allowed is "):
             TransformerTraining(**{name: value})
+
+
+def test_an_autoencoders_training_is_checked_by_name_too():
+    bad = dict(optimiser="lion", lr=-1.0, weight_decay=-1.0, ema=3.0, squared=math.nan, edges=-1.0, seams=-0.5,
+               perceptual=math.inf, kl=-1.0, sizes=())  # fmt: skip
+    for name, value in bad.items():
+        with pytest.raises(ConfigError, match=rf"The training has {name} = {re.escape(repr(value))}; allowed is "):
+            AutoencoderTraining(**{name: value})
+
+
+def test_what_was_learned_is_kept_when_a_step_fails(tmp_path):
+    def out_of_memory(number, loss):
+        if number == 5:
+            raise MemoryError("no room")
+        return loss
+
+    toy = Toy(tmp_path / "a", spoil=out_of_memory)
+    with pytest.raises(MemoryError, match="no room"):
+        toy.run(8)
+    whole = Toy(tmp_path / "b")
+    whole.run(5)
+    states = [load_file(tmp_path / name / "state.safetensors") for name in "ab"]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+    again = Toy(tmp_path / "a")
+    again.run(8)
+    assert again.state.position["step"] == 8
+
+
+def test_more_steps_than_a_time_limit_once_planned_are_done(tmp_path):
+    toy = Toy(tmp_path)
+    toy.run(4)
+    toy.state.position["total"] = 4  # as a run of so many minutes leaves it
+    toy.state.save()
+    more = Toy(tmp_path)
+    assert more.run(6) and more.state.position["step"] == 6
 
 
 def test_schedules():

@@ -131,7 +131,7 @@ def test_the_node_shows_a_picture_and_words_while_it_runs(train, parts, monkeypa
     monkeypatch.setattr(host, "in_comfyui", True)
     monkeypatch.setattr("sora_dit.nodes._training_watch._PICTURE", 0.0)
     monkeypatch.setattr("sora_dit.nodes._training_watch._SHARE", 1e9)
-    monkeypatch.setattr(host.Progress, "update", lambda self, step, preview=None: pictures.append(preview))
+    monkeypatch.setattr(host.Progress, "show", lambda self, step, preview=None: pictures.append(preview))
     monkeypatch.setattr(host, "status", lambda cls, text: told.append(text))
     train(steps=3, sample_prompts="sea", sample_every=1, vae=parts[2])
     assert len(pictures) == 4 and all(one.dtype == torch.uint8 and one.shape[1:] == (512, 3) for one in pictures)
@@ -154,12 +154,13 @@ def test_what_stays_on_the_node_is_the_end(train, parts, monkeypatch):
     assert told[-1].startswith("step 3 of 3")
 
 
-def test_a_sample_that_cannot_be_made_does_not_end_the_training(train, parts, session):
+@pytest.mark.parametrize("kind", [SoraDiTError, RuntimeError, MemoryError])
+def test_a_sample_that_cannot_be_made_does_not_end_the_training(train, parts, session, kind):
     class Broken:
         first_stage_model = None
 
         def decode(self, samples):
-            raise SoraDiTError("The VAE is broken.")
+            raise kind("The VAE is broken.")
 
     assert train(steps=2, sample_prompts="sea", sample_every=1, vae=Broken())[0].name == "a, step 2"
     assert [note.text for note in session.notes if "No sample" in note.text] == [
@@ -309,6 +310,28 @@ def test_a_linear_autoencoder_is_fitted_at_once_and_opened_the_second_time(go, s
     assert {k: config.training[k] for k in ("height", "width", "frames", "fps")} == {
         "height": 16, "width": 16, "frames": 5, "fps": 12.0}  # fmt: skip
     assert go("NewModel", vae=vae, clip=parts[1], latents=latents, width=24, depth=1, heads=2)[0].sha256 == model.sha256
+
+
+def test_a_linear_autoencoder_that_models_may_need_is_not_replaced(go, say, session):
+    clips, others = (go("SkyDataset", count=count, width=16, height=16, frames=5)[0] for count in (24, 25))
+    what = {"channels": 8, "run": "ae", "steps": 5, "kind": "linear"}
+    go("TrainAutoencoder", clips=clips, **what)
+    made = (session.output_dir / "sora_dit_training" / "ae" / "autoencoder.safetensors").read_bytes()
+    said = say("TrainAutoencoder", clips=others, **what)
+    assert "was made from other clips or with other settings" in said and "Give run another name" in said
+    assert (session.output_dir / "sora_dit_training" / "ae" / "autoencoder.safetensors").read_bytes() == made
+
+
+def test_a_linear_autoencoder_keeps_what_it_can_when_it_gets_a_decoder(go):
+    """One that looks ahead has a linear decoder of another shape, which has to be fitted anew."""
+    clips = go("SkyDataset", count=24, width=32, height=32, frames=5)[0]
+    linear = go("TrainAutoencoder", clips=clips, channels=8, run="ae", steps=5, kind="linear")[0]
+    better = go("TrainAutoencoder", clips=clips, run="sharper", steps=1, batch=1, perceptual=0.0, vae=linear)[0]
+    video = torch.stack([clips.clip(index) for index in range(4)])
+    codecs = linear.first_stage_model, better.first_stage_model
+    assert codecs[0].config.lookahead == 1 and codecs[1].decoder is not None
+    errors = [(codec.decode(codec.encode(video).mean) - video).square().mean() for codec in codecs]
+    assert errors[1] < 1.5 * errors[0]
 
 
 def test_a_decoder_learns_goes_on_and_shows_what_comes_back(go, parts, session):

@@ -17,14 +17,23 @@ from pathlib import Path
 
 import torch
 
+from ...errors import SoraDiTError
 from ..options import add_autoencoder_options
 from ..transformer import TransformerTraining
 from .codec import run_autoencoder
 from .transformer import run_text, run_transformer
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def config_changes(text: str) -> dict:
+    """The value of --autoencoder-config and --transformer-config."""
+    changes = json.loads(text)
+    if not isinstance(changes, dict):
+        raise ValueError("not an object")
+    return changes
+
+
+def options() -> argparse.ArgumentParser:
+    """All options of all stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=("autoencoder", "text", "transformer"))
     parser.add_argument("--state", type=Path, required=True, help="folder that holds the state; not in the checkout")
@@ -69,9 +78,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")
     parser.add_argument("--seed", type=int, default=1)
     for part in ("autoencoder", "transformer"):
-        parser.add_argument(f"--{part}-config", type=json.loads, default={}, metavar="JSON",
+        parser.add_argument(f"--{part}-config", type=config_changes, default={}, metavar="JSON",
                             help="changes to the recipe's configuration, such as '{\"width\": 384}'")  # fmt: skip
     add_autoencoder_options(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; see the module's docstring. Returns 0, or 1 with a sentence on standard error."""
+    parser = options()
     args = parser.parse_args(argv)
     if not args.steps and not args.minutes:
         parser.error("give --steps or --minutes")
@@ -79,7 +94,11 @@ def main(argv: list[str] | None = None) -> int:
     device = torch.device(args.device)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    {"autoencoder": run_autoencoder, "text": run_text, "transformer": run_transformer}[args.stage](args, device)
+    try:
+        {"autoencoder": run_autoencoder, "text": run_text, "transformer": run_transformer}[args.stage](args, device)
+    except SoraDiTError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -25,7 +25,12 @@ def run_text(args: argparse.Namespace, device: torch.device) -> None:
     torch.manual_seed(args.seed)
     text = TextEncoder.from_config(TEXT).to(device)
     loop = LoopSettings(
-        steps=args.steps, minutes=args.minutes, batch=args.batch or 64, warmup=20, decay=args.decay, log_every=20
+        steps=args.steps,
+        minutes=args.minutes,
+        batch=args.batch or 64,
+        warmup=args.warmup,
+        decay=args.decay,
+        log_every=20,
     )
     settings = ReadingSettings(optimiser=args.optimiser, lr=args.lr or ReadingSettings.lr, seed=args.seed)
     position, done = teach_reading(text, args.state / "text", loop, settings, device, TOLD)
