@@ -85,7 +85,8 @@ class LinearCodec(nn.Module):
         if self.lookahead and ends:  # after the clip's last frame that frame is repeated
             latent = torch.cat([latent, latent[:, :, -1:].expand(-1, -1, self.lookahead, -1, -1)], 2)
         s, t = self.space, self.time
-        x = self.up(latent, stream)[:, :, late:]
+        with torch.autocast(latent.device.type, enabled=False):  # in a calm sky the steps of bfloat16 are seen
+            x = self.up(latent.to(self.up.weight.dtype), stream)[:, :, late:]
         if stream is not None and x.shape[2]:
             stream.remember(self, x[:, :, :0])
         x = x.unflatten(1, (-1, t, s, s))  # [B, C, t, s, s, T, h, w]

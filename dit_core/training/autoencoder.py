@@ -251,12 +251,15 @@ class AutoencoderStep:
         training, device = self.training, self.device
         video = self.feed.batch(step, device)
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
+        spoilt = None
+        if self.as_generated is not None:
+            posterior = self.model.encode(video)
+            spoilt = self.as_generated(posterior.mean, generator)
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
-            if self.as_generated is None:
+            if spoilt is None:
                 got, posterior = self.model(video, generator)
             else:
-                posterior = self.model.encode(video)
-                got = self.model.decode(self.as_generated(posterior.mean, generator))
+                got = self.model.decode(spoilt)
         got = got.float()
         terms = reconstruction_loss(got, video)
         terms |= self._more_terms(got, video)
