@@ -1,4 +1,4 @@
-"""The LoRA of the README: twenty clips cut from one short film, `workflows/train_lora.json`, and before beside after.
+"""A LoRA from real clips: twenty clips cut from one short film, `workflows/train_lora.json`, and before beside after.
 
     python benchmarks/lora_example.py FILM --work DIR --output docs/lora.png
 
@@ -69,6 +69,7 @@ def train(work: Path, steps: int, batch: int) -> Path:
         "Train LoRA.steps": steps, "Train LoRA.batch": batch, "Train LoRA.sample_every": steps,
         "Train LoRA.sample_prompts": PROMPTS[0], "Prompt.text": PROMPTS[0],
     }  # fmt: skip
+    (work / "models").mkdir(exist_ok=True)
     run_workflow(
         ROOT / "workflows" / "train_lora.json",
         set=settings, input=work / "input", output=work / "output", models=work / "models",

@@ -1,4 +1,4 @@
-"""Options of the command line's stage `autoencoder`: likelihood, perceptual and adversarial training."""
+"""What the options of the command line mean: the loop of any stage, and what the stage `autoencoder` has of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from .adversary import AdversarialSettings
 from .autoencoder import AutoencoderTraining
 from .discriminator import NORMS
 from .likelihood import DISTRIBUTIONS, LikelihoodSettings
+from .loop import LoopSettings
 
 
 def add_autoencoder_options(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,18 @@ def add_autoencoder_options(parser: argparse.ArgumentParser) -> None:
     add("--discriminator-norm", choices=NORMS, default=AdversarialSettings.norm)
     add("--r1", type=float, default=0.0, help="weight of the discriminator's gradient penalty")
     add("--lecam", type=float, default=0.0, help="weight of the LeCam regularisation")
+
+
+def loop_settings(args: argparse.Namespace, batch: int, log_every: int = LoopSettings.log_every) -> LoopSettings:
+    """The loop that the command line asks for; `batch` is the stage's usual one."""
+    return LoopSettings(
+        steps=args.steps,
+        minutes=args.minutes,
+        batch=args.batch or batch,
+        warmup=args.warmup,
+        decay=args.decay,
+        log_every=log_every,
+    )
 
 
 def autoencoder_training(args: argparse.Namespace) -> AutoencoderTraining:

@@ -15,8 +15,7 @@ from ...errors import ConfigError
 from ..as_generated import AsGenerated
 from ..autoencoder import held_out_quality, new_autoencoder, train_autoencoder, with_changes
 from ..export import check_latents
-from ..loop import LoopSettings
-from ..options import autoencoder_training
+from ..options import autoencoder_training, loop_settings
 from ..sky_data import SkySource
 from .provenance import TOLD, made_by, print_line
 from .recipe import AUTOENCODER, AUTOENCODER_SOURCE, HELD_OUT_SOURCE
@@ -24,14 +23,7 @@ from .recipe import AUTOENCODER, AUTOENCODER_SOURCE, HELD_OUT_SOURCE
 
 def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     """Train the autoencoder and write it as a bundle of its own."""
-    loop = LoopSettings(
-        steps=args.steps,
-        minutes=args.minutes,
-        batch=args.batch or 8,
-        warmup=args.warmup,
-        decay=args.decay,
-        log_every=20,
-    )
+    loop = loop_settings(args, batch=8, log_every=20)
     training = autoencoder_training(args)
     source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
     before: dict = {}

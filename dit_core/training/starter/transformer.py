@@ -12,7 +12,7 @@ from ...checkpoint import Bundle, load_bundle, save_bundle
 from ...errors import ConfigError
 from ...text import TextEncoder
 from ...transformer import TransformerConfig, VideoDiT
-from ..loop import LoopSettings
+from ..options import loop_settings
 from ..reading import ReadingSettings, teach_reading
 from ..sky_data import LatentCache, SkySource, build_cache
 from ..transformer import TransformerTraining, train_transformer
@@ -24,14 +24,7 @@ def run_text(args: argparse.Namespace, device: torch.device) -> None:
     """Teach a fresh text encoder to read captions and write it as a bundle of its own."""
     torch.manual_seed(args.seed)
     text = TextEncoder.from_config(TEXT).to(device)
-    loop = LoopSettings(
-        steps=args.steps,
-        minutes=args.minutes,
-        batch=args.batch or 64,
-        warmup=args.warmup,
-        decay=args.decay,
-        log_every=20,
-    )
+    loop = loop_settings(args, batch=64, log_every=20)
     settings = ReadingSettings(optimiser=args.optimiser, lr=args.lr or ReadingSettings.lr, seed=args.seed)
     position, done = teach_reading(text, args.state / "text", loop, settings, device, TOLD)
     made = made_by(device) | {"training": asdict(settings), "batch": loop.batch, **position, "finished": done}
@@ -56,9 +49,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     cache = cached_latents(args, source, autoencoder, text, device)
     model = starting_model(args, start, autoencoder.config, source, cache).to(device)
     config = model.config
-    loop = LoopSettings(
-        steps=args.steps, minutes=args.minutes, batch=args.batch or 24, warmup=args.warmup, decay=args.decay
-    )
+    loop = loop_settings(args, batch=24)
     training = TransformerTraining(
         optimiser=args.optimiser,
         lr=args.lr or TransformerTraining.lr,
