@@ -47,7 +47,7 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
                 host.status(cls, "fitting")
                 module = _with_decoder(start, settings["training_seed"], clips, place)
             desk = _training_watch.Desk(cls, folder, settings["steps"], Mirror(module, clips, place))
-            if module.decoding is not None:  # else there is nothing to be trained in steps
+            if module.decoder is not None:  # else there is nothing to be trained in steps
                 desk.announce()
             loop = _training.Options().loop(settings["steps"], settings["batch"], max(1, settings["steps"] // 10))
             try:
@@ -134,7 +134,7 @@ def _with_decoder(start: Any, seed: int, clips: Any, place: Any) -> Any:
         if start.config.linear != "alone":
             return with_changes(own, {}, seed)
         # a decoder that looks ahead does not go with convolutions; what it could do is fitted again without
-        return with_changes(own, {"linear": "encoder", "lookahead": 0, "refiner": 0}, seed, fitting_clips(clips, place))
+        return with_changes(own, {"linear": "encoder", "lookahead": 0}, seed, fitting_clips(clips, place))
 
 
 def _asked(clips: Any, start: Any, training: Any, settings: dict[str, Any]) -> str:

@@ -294,7 +294,7 @@ class SoraVae:
         """Working memory for one latent frame of `[B, C, T, h, w]`: some float32 maps at full size."""
         config = self.first_stage_model.config
         pixels = shape[0] * shape[3] * shape[4] * config.spatial_factor**2 * config.temporal_factor
-        return max(1, pixels * (max(config.decoder_channels) * 4 // config.patch**2 + config.refiner * 6) * 4)
+        return max(1, pixels * (max(config.decoder_channels) * 4 // config.patch**2) * 4)
 
 
 # --- What nodes ask of any object ----------------------------------------------------------------------------------

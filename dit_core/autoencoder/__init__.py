@@ -2,6 +2,7 @@
 
 from .colours import Colours, fit_colours, latent_picture
 from .config import AutoencoderConfig
+from .joins import Joins
 from .latent import LatentStatistics, Posterior
 from .model import CausalVideoAutoencoder
 from .stream import Stream
@@ -10,6 +11,7 @@ __all__ = [
     "AutoencoderConfig",
     "CausalVideoAutoencoder",
     "Colours",
+    "Joins",
     "LatentStatistics",
     "Posterior",
     "Stream",

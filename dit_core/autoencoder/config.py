@@ -30,7 +30,6 @@ class AutoencoderConfig:
     linear: str = "none"  # see linear.py; both: beside the convolutions | encoder: encodes alone | alone: no others
     lookahead: int = 0  # later latent frames that decoding looks at: 0, or 1 for a linear codec that stands alone
     linear_sides: int = 3  # rows and columns of latents that the linear codec looks at to decode a box, odd
-    refiner: int = 0  # channels of the convolutions that mend what a linear codec that stands alone decodes; 0 = none
     latent_mean: tuple[float, ...] | None = None  # per latent channel, measured after training
     latent_std: tuple[float, ...] | None = None
     # latent channels (and a constant) to red, green, blue, for previews; see colours.py
@@ -46,8 +45,6 @@ class AutoencoderConfig:
         _require(self.lookahead == 0 or self.linear == "alone", self, "lookahead", '0 unless linear is "alone"')
         odd = _is_int(self.linear_sides, 1) and self.linear_sides % 2 == 1
         _require(odd, self, "linear_sides", "an odd whole number of at least 1")
-        _require(_is_int(self.refiner, 0), self, "refiner", "a whole number of at least 0")
-        _require(self.refiner == 0 or self.linear == "alone", self, "refiner", '0 unless linear is "alone"')
         self._check_per_resolution()
         for name in ("temporal_downsample", "spatial_downsample"):
             value, count = getattr(self, name), self.resolutions - 1

@@ -3,7 +3,7 @@
 Encoding projects each box of pixels, as deep as a latent frame, by itself. Decoding is one causal convolution over
 neighbouring latents, so that boxes join without seams. The best weights of both are known in closed form (principal
 components, then least squares), so such a model is a usable codec before the first training step, and convolutions
-beside it, or behind it (refiner.py), only have to learn what it leaves over.
+beside it only have to learn what it leaves over.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .joins import Joins, solve_joined
 from .latent import Posterior
 from .layers import CausalConv3d
-from .refiner import Refiner
 from .stream import Stream
 
 PAST = 1  # a decoded box depends on its latent frame and the one before
@@ -30,7 +30,6 @@ class LinearCodec(nn.Module):
     lookahead: how many later latent frames a decoded box depends on, 0 or 1. Boxes then join in time from both sides;
     decoding chunk by chunk gives each frame one latent frame later. Encoding stays causal.
     sides: on how many rows and columns of latents a decoded box depends, odd.
-    refiner: channels of the convolutions that mend what is decoded; 0 = none, and all is linear.
     """
 
     def __init__(
@@ -42,14 +41,12 @@ class LinearCodec(nn.Module):
         alone: bool = False,
         lookahead: int = 0,
         sides: int = 3,
-        refiner: int = 0,
     ) -> None:
         super().__init__()
         self.time, self.space, self.lookahead, self.sides = time, space, lookahead, sides
         size = channels * time * space**2
         self.down = nn.Linear(size, latent_channels)
         self.up = CausalConv3d(latent_channels, size, (PAST + 1 + lookahead, sides, sides))
-        self.refiner = Refiner(channels, time, space, refiner) if refiner else None
         # of the posterior, the same everywhere; beside convolutions those say it
         self.logvar = nn.Parameter(torch.full((latent_channels,), -8.0)) if alone else None
 
@@ -91,8 +88,6 @@ class LinearCodec(nn.Module):
             stream.remember(self, x[:, :, :0])
         x = x.unflatten(1, (-1, t, s, s))  # [B, C, t, s, s, T, h, w]
         x = x.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
-        if self.refiner is not None and x.shape[2]:
-            x = self.refiner(x, stream)
         return x[:, :, t - 1 :] if starts else x
 
     @torch.no_grad()
@@ -129,19 +124,29 @@ class LinearCodec(nn.Module):
         self.down.bias.copy_(-(vectors / scale) @ mean)
 
     @torch.no_grad()
-    def fit_decoder(self, clips: Iterable[Tensor], ridge: float = 1e-5) -> None:
+    def fit_decoder(self, clips: Iterable[Tensor], ridge: float = 1e-5, joins: Joins | None = None) -> None:
         """Set the decoder's weights by least squares for the encoder as it is; latents stay what they are.
 
-        clips: [B, C, F, H, W] each. ridge: weight of the squared weights, in units of a latent's mean square.
+        clips: [B, C, F, H, W] each. ridge: weight of the squared weights, in units of a latent's mean square. joins:
+        what generated latents have for errors; the decoder then hides where their boxes meet.
         """
-        squares, products = 0.0, 0.0
+        squares, products, count = 0.0, 0.0, 0
         for clip in clips:
             x = self._neighbourhoods(self.encode(clip)).float()  # [N, latent_channels * depth * sides^2 + 1]
             y = self.boxes(clip).flatten(0, 3).float()
             squares, products = squares + (x.T @ x).double(), products + (x.T @ y).double()
+            count += len(x)
         squares += ridge * squares.diagonal().mean() * torch.eye(len(squares), device=squares.device)
         solution = torch.linalg.solve(squares, products).T
-        self.up.weight.copy_(solution[:, :-1].reshape(self.up.weight.shape))
+        weight = solution[:, :-1].reshape(self.up.weight.shape)
+        if joins is not None:
+            # the bias goes with the mean neighbourhood: without both, what is left to minimise is in the weights alone
+            squares, products = squares / count, products / count
+            mean, level = squares[-1, :-1], products[-1]
+            squares, products = squares[:-1, :-1] - mean.outer(mean), products[:-1] - mean.outer(level)
+            weight = solve_joined(weight, squares, products, joins, (self.time, self.space))
+            solution[:, -1] = level - weight.flatten(1) @ mean
+        self.up.weight.copy_(weight)
         self.up.bias.copy_(solution[:, -1])
 
     def _neighbourhoods(self, latent: Tensor) -> Tensor:

@@ -89,18 +89,7 @@ class CausalVideoAutoencoder(nn.Module):
         c = self.config
         sizes = (c.in_channels, c.latent_channels, c.temporal_factor, c.spatial_factor)
         how = {"alone": self.encoder is None, "lookahead": c.lookahead, "sides": c.linear_sides}
-        how["refiner"] = c.refiner
         self.linear = LinearCodec(*sizes, **how) if c.linear != "none" else None
-
-    @property
-    def decoding(self) -> nn.Module | None:
-        """What there is to learn in decoding by gradients; None where all is linear."""
-        return self.linear.refiner if self.decoder is None else self.decoder
-
-    @property
-    def last_layer(self) -> nn.Conv3d:
-        """The convolution that pixels come from. Only where `decoding` is not None."""
-        return self.decoder.body[-1] if self.decoder is not None else self.linear.refiner.exit
 
     @property
     def statistics(self) -> LatentStatistics | None:

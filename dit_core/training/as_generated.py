@@ -1,17 +1,19 @@
-"""Latents as a transformer makes them, for a decoder to learn from.
+"""Latents as a transformer makes them, and what they err by, for a decoder that has to bear with it.
 
-Trained on the latents of real clips only, a decoder has never seen the small errors of generated ones, and shows them
-enlarged. Here a real clip's latent is noised to a random level and denoised again (SDEdit, arXiv:2108.01073): what
-comes back still is that clip, with errors such as generation leaves.
+Fitted to the latents of real clips only, a decoder knows nothing of the small errors of generated ones, and shows them.
+Here a real clip's latent is noised to a random level and denoised again (SDEdit, arXiv:2108.01073): what comes back
+still is that clip, with errors such as generation leaves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..autoencoder import CausalVideoAutoencoder
 from ..conditioning import Prompt, combine
 from ..errors import ConfigError
 from ..generate import denoise_latent, model_objective
@@ -50,5 +52,18 @@ class AsGenerated:
         return denoise_latent(self.model, conditioning, latent, seed=seed).to(latent)
 
     def identity(self) -> dict[str, Any]:
-        """What it does, JSON values, for `TrainingState`."""
+        """What it does, JSON values, to tell how a file was made."""
         return {"transformer": weights_sha256(self.model), "most": self.most, "steps": self.steps}
+
+
+@torch.no_grad()
+def error_deviation(
+    autoencoder: CausalVideoAutoencoder, spoil: AsGenerated, clips: Iterable[Tensor], seed: int
+) -> Tensor:
+    """Root mean square [C] of what `spoil` changes in each channel of the clips' latents. clips: [B, 3, F, H, W]."""
+    generator, total, count = torch.Generator().manual_seed(seed), 0.0, 0
+    for video in clips:
+        latent = autoencoder.encode(video).mean.float()
+        error = (spoil(latent, generator) - latent).movedim(1, 0).flatten(1)
+        total, count = total + error.square().sum(1), count + error.shape[1]
+    return (total / count).sqrt()

@@ -14,12 +14,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..autoencoder import AutoencoderConfig, CausalVideoAutoencoder, Colours, LatentStatistics, Posterior, fit_colours
+from ..autoencoder import (
+    AutoencoderConfig,
+    CausalVideoAutoencoder,
+    Colours,
+    Joins,
+    LatentStatistics,
+    Posterior,
+    fit_colours,
+)
 from ..device import training_dtype
 from ..errors import ConfigError
 from ..measures import CodecQuality, codec_quality
 from .adversary import AdversarialSettings, Adversary
-from .as_generated import AsGenerated
 from .callbacks import Callbacks
 from .feed import ClipSource, check_sizes, clip_batches, feed_of, fitting_clips
 from .likelihood import Likelihood, LikelihoodSettings
@@ -42,7 +49,6 @@ class AutoencoderTraining:
     weight_decay: float = 0.01
     squared: float = 30.0  # weight of the squared error, beside the absolute error at weight 1
     edges: float = 0.5  # weight of the absolute error of differences between neighbouring pixels and frames
-    seams: float = 0.0  # weight of the same between latent cells only
     kl: float = 2e-4  # weight of the KL per latent number
     ema: float = 0.998
     whitening: float = 0.5  # of a linear encoder, see LinearCodec.fit
@@ -54,7 +60,7 @@ class AutoencoderTraining:
     adversarial: AdversarialSettings | None = None
 
     def __post_init__(self) -> None:
-        for name in ("squared", "edges", "seams", "perceptual", "kl", "weight_decay"):
+        for name in ("squared", "edges", "perceptual", "kl", "weight_decay"):
             value = getattr(self, name)
             self._require(math.isfinite(value) and value >= 0, name, "a number of at least 0")
         self._require(math.isfinite(self.lr) and self.lr > 0, "lr", "a number above 0")
@@ -76,17 +82,6 @@ def reconstruction_loss(got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
     return terms
 
 
-def seam_loss(error: Tensor, config: AutoencoderConfig) -> Tensor:
-    """Mean absolute error [] of the differences between neighbouring pixels and frames of two latent cells.
-
-    error: [B, 3, F, H, W]. In a calm sky a small step is seen; beside all other differences it would count for little.
-    """
-    first, space = 0, config.spatial_factor - 1
-    borders = ((2, first, config.temporal_factor), (3, space, space + 1), (4, space, space + 1))
-    steps = [error.diff(dim=axis).movedim(axis, 0)[start::every] for axis, start, every in borders]
-    return torch.stack([step.abs().mean() for step in steps if step.numel()]).mean()
-
-
 def new_autoencoder(
     config: AutoencoderConfig, source: ClipSource, training: AutoencoderTraining, device: torch.device
 ) -> CausalVideoAutoencoder:
@@ -103,15 +98,19 @@ def new_autoencoder(
 
 
 def with_changes(
-    model: CausalVideoAutoencoder, changes: dict, seed: int, clips: Iterable[Tensor] | None = None
+    model: CausalVideoAutoencoder,
+    changes: dict,
+    seed: int,
+    clips: Iterable[Tensor] | None = None,
+    joins: Joins | None = None,
 ) -> CausalVideoAutoencoder:
     """The autoencoder under a changed configuration, with all weights that have the same shape in both.
 
     `{"linear": "encoder", "lookahead": 0}` gives a linear codec a convolutional decoder, `{"linear_sides": 5}` a wider
-    linear one, `{"refiner": 24}` a refiner: its latents, and what was trained on them, stay as they are.
+    linear one: its latents, and what was trained on them, stay as they are.
 
-    clips: [B, 3, F, H, W] each, that a linear decoder is fitted to anew. Raises `ConfigError` where it has to be and
-    there are none: nothing else would ever teach it.
+    clips: [B, 3, F, H, W] each, that a linear decoder is fitted to anew; joins: for latents with errors, see there.
+    Raises `ConfigError` where it has to be fitted and there are no clips: nothing else would ever teach it.
     """
     if not changes and clips is None:
         return model
@@ -129,7 +128,7 @@ def with_changes(
         raise ConfigError("--refit: this autoencoder has no linear codec; expected one with linear other than none.")
     if clips is not None:
         # a stronger ridge than for a narrow decoder: less noise in what neighbours far away add
-        changed.linear.fit_decoder(clips, ridge=1e-3)
+        changed.linear.fit_decoder(clips, ridge=1e-3, joins=joins)
     return changed
 
 
@@ -142,7 +141,6 @@ def train_autoencoder(
     device: torch.device,
     callbacks: Callbacks | None = None,
     held_out: ClipSource | None = None,
-    as_generated: AsGenerated | None = None,
 ) -> tuple[CausalVideoAutoencoder, dict, bool]:
     """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done.
 
@@ -150,7 +148,6 @@ def train_autoencoder(
 
     Args:
         source: skies, or a person's own clips in buckets.
-        as_generated: the decoder, and only that, learns from such latents.
         held_out: clips whose loss and PSNR are logged every `loop.held_out_every` steps.
 
     Raises:
@@ -163,10 +160,10 @@ def train_autoencoder(
             check_sizes(clips, model.config)
     if training.adversarial is not None:
         _check_game(model, loop)
-    if model.decoding is None:
+    if model.decoder is None:
         return with_statistics(model, source, device), {"step": 0, "samples": 0, "seconds": 0.0}, True
-    freeze(model, training, decoder_only=as_generated is not None)
-    step = AutoencoderStep(model, source, training, loop.batch, device, as_generated)
+    freeze(model, training)
+    step = AutoencoderStep(model, source, training, loop.batch, device)
     average = MovingAverage(model, training.ema)
     settings = {
         "config": model.config.to_dict(),
@@ -174,7 +171,6 @@ def train_autoencoder(
         "batch": loop.batch,
         "accumulate": loop.accumulate,
         **step.feed.identity(),
-        **({} if as_generated is None else {"as_generated": as_generated.identity()}),
     }
     before = {"config": AutoencoderConfig().to_dict(), "training": asdict(AutoencoderTraining()), "accumulate": 1}
     state = TrainingState(
@@ -182,7 +178,7 @@ def train_autoencoder(
     )
     if device.type == "cuda":
         # torch refuses a second backward through what it compiled, and lambda needs one through the decoder
-        for part in (model.encoder, model.decoding if training.adversarial is None else None):
+        for part in (model.encoder, model.decoder if training.adversarial is None else None):
             if part is not None:
                 part.compile()
     measure = None if held_out is None else lambda: step.measure(clip_batches(held_out, HELD_OUT_CLIPS, 8, device))
@@ -193,10 +189,10 @@ def train_autoencoder(
 
 
 def _check_game(model: CausalVideoAutoencoder, loop: LoopSettings) -> None:
-    if model.decoding is None:
+    if model.decoder is None:
         raise ConfigError(
             'A codec with linear = "alone" has no decoder for a discriminator to teach; give it one with '
-            'linear = "encoder", or a refiner.'
+            'linear = "encoder".'
         )
     if loop.accumulate > 1:
         raise ConfigError(
@@ -205,15 +201,15 @@ def _check_game(model: CausalVideoAutoencoder, loop: LoopSettings) -> None:
         )
 
 
-def freeze(model: CausalVideoAutoencoder, training: AutoencoderTraining, decoder_only: bool = False) -> None:
-    """Only the decoder learns (of a linear codec: its refiner) when that is asked for, and in two more cases.
+def freeze(model: CausalVideoAutoencoder, training: AutoencoderTraining) -> None:
+    """Only the decoder learns when that is asked for, and in two more cases.
 
     A linear encoder is the best of its kind already, and latents of which a model knows the statistics may be in use
     by a transformer.
     """
-    if decoder_only or training.freeze_encoder or model.encoder is None or model.statistics is not None:
+    if training.freeze_encoder or model.encoder is None or model.statistics is not None:
         model.requires_grad_(False)
-        model.decoding.requires_grad_(True)
+        model.decoder.requires_grad_(True)
 
 
 class AutoencoderStep:
@@ -230,9 +226,8 @@ class AutoencoderStep:
         training: AutoencoderTraining,
         batch: int,
         device: torch.device,
-        as_generated: AsGenerated | None = None,
     ) -> None:
-        self.model, self.training, self.device, self.as_generated = model, training, device, as_generated
+        self.model, self.training, self.device = model, training, device
         self.dtype = training_dtype(training.precision, device)
         self.feed = feed_of(source, batch, training.sizes, training.seed)
         self.modules: dict[str, torch.nn.Module] = {"autoencoder": model}
@@ -251,15 +246,8 @@ class AutoencoderStep:
         training, device = self.training, self.device
         video = self.feed.batch(step, device)
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
-        spoilt = None
-        if self.as_generated is not None:
-            posterior = self.model.encode(video)
-            spoilt = self.as_generated(posterior.mean, generator)
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
-            if spoilt is None:
-                got, posterior = self.model(video, generator)
-            else:
-                got = self.model.decode(spoilt)
+            got, posterior = self.model(video, generator)
         got = got.float()
         terms = reconstruction_loss(got, video)
         terms |= self._more_terms(got, video)
@@ -269,7 +257,7 @@ class AutoencoderStep:
         terms["watched"] = loss  # lambda may make the challenge large without harm
         if self.adversary is not None and self.adversary.strength(step) > 0:
             terms |= self.adversary.teach(step, video, got)
-            last = self.model.last_layer.weight
+            last = self.model.decoder.body[-1].weight
             challenge, terms["lambda"] = self.adversary.challenge(step, got, reconstruction, last)
             loss = loss + challenge
             terms["adversarial"] = challenge
@@ -293,17 +281,13 @@ class AutoencoderStep:
 
     def _more_terms(self, got: Tensor, video: Tensor) -> dict[str, Tensor]:
         terms = {}
-        if self.training.seams:
-            terms["seams"] = seam_loss(got - video, self.model.config)
         if self.training.perceptual:
             terms["perceptual"] = texture_loss(got, video)
         return terms
 
     def _beside(self, terms: dict[str, Tensor]) -> Tensor:
-        """What is added to either reconstruction: differences, seams, texture."""
-        return sum(
-            getattr(self.training, name) * terms[name] for name in ("edges", "seams", "perceptual") if name in terms
-        )
+        """What is added to either reconstruction: differences, texture."""
+        return sum(getattr(self.training, name) * terms[name] for name in ("edges", "perceptual") if name in terms)
 
     def _weighed(
         self, step: int, error: Tensor, posterior: Posterior, terms: dict[str, Tensor]

@@ -21,11 +21,7 @@ def add_autoencoder_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train the decoder only (always so where latents are fixed)",
     )
-    for name, what in (
-        ("squared", "squared error"),
-        ("edges", "error of differences"),
-        ("seams", "same at the borders of cells"),
-    ):
+    for name, what in (("squared", "squared error"), ("edges", "error of differences")):
         default = getattr(AutoencoderTraining, name)
         add(f"--{name}", type=float, default=default, metavar="WEIGHT", help=f"of the {what}; {default:g}")
     add("--likelihood", choices=DISTRIBUTIONS, help="reconstruct by maximum likelihood with a learned width")
@@ -77,7 +73,6 @@ def autoencoder_training(args: argparse.Namespace) -> AutoencoderTraining:
         sizes=tuple(args.sizes) or (args.size,),
         squared=args.squared,
         edges=args.edges,
-        seams=args.seams,
         likelihood=LikelihoodSettings(args.likelihood, args.beta) if args.likelihood else None,
         perceptual=args.perceptual_weight,
         adversarial=adversarial,

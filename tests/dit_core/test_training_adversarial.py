@@ -267,7 +267,7 @@ def test_the_command_line_asks_for_all_of_it_and_for_none_by_default():
     add_autoencoder_options(parser)
     assert autoencoder_training(parser.parse_args(["--sizes", "64", "64", "64", "96"])) == AutoencoderTraining()
     line = "--likelihood laplace --beta 0.5 --perceptual-weight 0.1 --freeze-encoder --adversarial-start 7 --r1 2"
-    line += " --squared 4 --edges 2 --seams 3 --seed 5 --size 96"
+    line += " --squared 4 --edges 2 --seed 5 --size 96"
     asked = autoencoder_training(parser.parse_args([*line.split(), "--adversarial-weight", "0.3"]))
     assert asked == AutoencoderTraining(
         freeze_encoder=True,
@@ -276,11 +276,10 @@ def test_the_command_line_asks_for_all_of_it_and_for_none_by_default():
         seed=5,
         squared=4.0,
         edges=2.0,
-        seams=3.0,
         perceptual=0.1,
         adversarial=AdversarialSettings(start=7, weight=0.3, r1=2.0),
     )
     with pytest.raises(ConfigError, match="perceptual = -1.0"):
         autoencoder_training(parser.parse_args(["--perceptual-weight", "-1"]))
-    with pytest.raises(ConfigError, match="seams = -2.0"):
-        autoencoder_training(parser.parse_args(["--seams", "-2"]))
+    with pytest.raises(ConfigError, match="edges = -2.0"):
+        autoencoder_training(parser.parse_args(["--edges", "-2"]))

@@ -71,7 +71,7 @@ def test_a_transformers_training_is_checked_by_name_too():
 
 
 def test_an_autoencoders_training_is_checked_by_name_too():
-    bad = dict(optimiser="lion", lr=-1.0, weight_decay=-1.0, ema=3.0, squared=math.nan, edges=-1.0, seams=-0.5,
+    bad = dict(optimiser="lion", lr=-1.0, weight_decay=-1.0, ema=3.0, squared=math.nan, edges=-1.0,
                perceptual=math.inf, kl=-1.0, sizes=())  # fmt: skip
     for name, value in bad.items():
         with pytest.raises(ConfigError, match=rf"The training has {name} = {re.escape(repr(value))}; allowed is "):

@@ -39,53 +39,61 @@ def files(tmp_path):
     return tmp_path
 
 
-def refine(files, *more, start="codec.safetensors", maker="model.safetensors"):
-    """Train a refiner; the exit code."""
+def refit(files, *more, start="codec.safetensors", maker="model.safetensors"):
+    """Fit the decoder of `start` anew, with the errors of `maker`; the exit code."""
     return main(
         ["autoencoder", "--state", str(files / "state"), "--autoencoder", str(files / start), "--as-generated",
-         str(files / maker), *SIZE, "--optimiser", "adamw", "--lr", "1e-3", *more]
+         str(files / maker), *SIZE, "--steps", "1", *more]
     )  # fmt: skip
 
 
-REFINER = ["--autoencoder-config", '{"refiner": 4}']
-
-
-def test_a_refiner_is_trained_and_tells_how(files, capsys):
-    assert refine(files, *REFINER, "--steps", "2") == 0
+def test_a_decoder_is_fitted_to_what_a_transformer_errs_by_and_tells_how(files, capsys):
+    assert refit(files, "--refit", "8") == 0
     made = load_bundle(files / "state" / "autoencoder.safetensors")
-    assert made.autoencoder.config.refiner == 4
     old = load_bundle(files / "codec.safetensors").autoencoder.state_dict()
-    assert all(torch.equal(weight, old[name]) for name, weight in made.autoencoder.state_dict().items() if name in old)
+    moved = {name for name, weight in made.autoencoder.state_dict().items() if not torch.equal(weight, old[name])}
+    assert moved == {"linear.up.weight", "linear.up.bias"}
     told = made.header.provenance["autoencoder"]
-    assert told["step"] == 2 and told["as_generated"]["most"] == 0.5 and len(told["as_generated"]["transformer"]) == 64
-    assert told["training"]["sizes"] == [16] and told["source"]["height"] == 16
+    assert told["decoder_fitted_on_clips"] == 8 and told["source"]["height"] == 16
+    assert told["joins"]["space"] == 2.0 and told["joins"]["most"] == 0.5 and len(told["joins"]["transformer"]) == 64
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["done"] is True
+    first = made.autoencoder.linear.up.weight
+    assert refit(files, "--refit", "8", "--joins", "50", "5") == 0
+    assert not torch.equal(load_bundle(files / "state" / "autoencoder.safetensors").autoencoder.linear.up.weight, first)
 
 
-def test_what_cannot_be_refined_is_said_in_a_sentence(files, capsys):
-    assert refine(files, "--steps", "2") == 1
-    assert "this autoencoder is all linear, so there is nothing to train" in capsys.readouterr().err
-    assert refine(files, *REFINER, "--steps", "2", maker="codec.safetensors") == 1
+def test_what_cannot_be_fitted_is_said_in_a_sentence(files, capsys):
+    assert refit(files) == 1
+    assert (
+        "--as-generated: for fitting a linear decoder anew; expected --autoencoder and --refit"
+        in capsys.readouterr().err
+    )
+    assert refit(files, "--refit", "8", maker="codec.safetensors") == 1
     assert "has no transformer with a text encoder" in capsys.readouterr().err
     config = AutoencoderConfig.from_dict(LINEAR.to_dict() | {"latent_mean": [3.0] * 4})
     other = CausalVideoAutoencoder(config)
     save_bundle(files / "other.safetensors", {"autoencoder": (config.to_dict(), other.state_dict())}, {})
-    assert refine(files, *REFINER, "--steps", "2", start="other.safetensors") == 1
+    assert refit(files, "--refit", "8", start="other.safetensors") == 1
     assert "other.safetensors" in capsys.readouterr().err
-    assert refine(files, "--autoencoder-config", '{"refinr": 4}', "--steps", "2") == 1
-    assert "refinr" in capsys.readouterr().err
+    assert refit(files, "--refit", "8", "--autoencoder-config", '{"linear_side": 4}') == 1
+    assert "linear_side" in capsys.readouterr().err
+    assert refit(files, "--refit", "8", "--joins", "-1", "0") == 1
+    assert "--joins: got -1" in capsys.readouterr().err
     assert not (files / "state" / "autoencoder.safetensors").exists()
 
 
 def test_a_codec_is_not_replaced_by_one_half_trained(files, monkeypatch):
     (files / "state").mkdir()
     (files / "codec.safetensors").rename(files / "state" / "autoencoder.safetensors")
-    before = (files / "state" / "autoencoder.safetensors").read_bytes()
-    start = "state/autoencoder.safetensors"
+    start = files / "state" / "autoencoder.safetensors"
+    before = start.read_bytes()
+    convolutions = '{"linear": "encoder", "lookahead": 0, "decoder_channels": [8, 8, 8], "decoder_blocks": 1}'
+    call = ["autoencoder", "--state", str(files / "state"), "--autoencoder", str(start), "--refit", "8", *SIZE]
+    call += ["--steps", "4", "--autoencoder-config", convolutions]
     monkeypatch.setattr("sora_dit.dit_core.training.loop._Run._out_of_time", lambda run: run.position["step"] == 2)
-    assert refine(files, *REFINER, "--steps", "4", start=start) == 0
-    assert (files / "state" / "autoencoder.safetensors").read_bytes() == before
+    assert main(call) == 0
+    assert start.read_bytes() == before
     monkeypatch.undo()
-    assert refine(files, *REFINER, "--steps", "4", start=start) == 0
-    made = load_bundle(files / "state" / "autoencoder.safetensors")
-    assert made.autoencoder.config.refiner == 4 and made.header.provenance["autoencoder"]["step"] == 4
+    assert main(call) == 0
+    made = load_bundle(start)
+    assert made.autoencoder.config.linear == "encoder" and made.header.provenance["autoencoder"]["step"] == 4

@@ -72,8 +72,10 @@ def options() -> argparse.ArgumentParser:
         "--as-generated",
         type=Path,
         metavar="STARTER",
-        help="bundle with a transformer: the decoder learns from latents as that one makes them",
+        help="bundle with a transformer: with --refit, hide where its errors would show between boxes",
     )
+    parser.add_argument("--joins", type=float, nargs=2, default=[2.0, 0.2], metavar=("SPACE", "TIME"),
+                        help="how much such a step counts beside the squared error of a pixel")  # fmt: skip
     parser.add_argument("--text", type=Path, help="bundle with a text encoder that can read (made by the stage `text`)")
     parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")
     parser.add_argument("--seed", type=int, default=1)

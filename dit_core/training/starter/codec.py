@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
 
-from ...autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+from ...autoencoder import AutoencoderConfig, CausalVideoAutoencoder, Joins
 from ...checkpoint import load_bundle, save_bundle
 from ...errors import ConfigError
-from ..as_generated import AsGenerated
+from ..as_generated import AsGenerated, error_deviation
 from ..autoencoder import held_out_quality, new_autoencoder, train_autoencoder, with_changes
 from ..export import check_latents
 from ..options import autoencoder_training, loop_settings
@@ -26,19 +27,22 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     loop = loop_settings(args, batch=8, log_every=20)
     training = autoencoder_training(args)
     source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
-    before: dict = {}
+    before, told = {}, {}
+    if args.as_generated and not (args.autoencoder and args.refit):
+        raise ConfigError("--as-generated: for fitting a linear decoder anew; expected --autoencoder and --refit too.")
     if args.autoencoder:
         bundle = load_bundle(args.autoencoder)
         before = bundle.header.provenance.get("autoencoder", {})
-        clips = refit_clips(source, args.refit, device) if args.refit else None
-        model = with_changes(bundle.autoencoder.to(device), args.autoencoder_config, args.seed, clips)
+        old, clips, joins = bundle.autoencoder.to(device), None, None
+        if args.refit:
+            clips, told["decoder_fitted_on_clips"] = refit_clips(source, args.refit, device), args.refit
+        if args.as_generated:
+            joins, told["joins"] = joins_of(args, old, source, device)
+        model = with_changes(old, args.autoencoder_config, args.seed, clips, joins)
     else:
         config = AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | args.autoencoder_config)
         model = new_autoencoder(config, source, training, device)
-    spoil = maker_of_latents(args, model, device) if args.as_generated else None
-    model, position, done = train_autoencoder(
-        model, source, args.state / "autoencoder", loop, training, device, TOLD, as_generated=spoil
-    )
+    model, position, done = train_autoencoder(model, source, args.state / "autoencoder", loop, training, device, TOLD)
     held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
     quality = held_out_quality(model, held_out, device).to_dict()
     provenance = {
@@ -50,8 +54,7 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
             **position,
             "finished": done,
             "held_out": quality,
-            **({"as_generated": spoil.identity()} if spoil else {}),
-            **({"decoder_fitted_on_clips": args.refit} if args.refit else {}),
+            **told,
             **({"before": before} if before else {}),
         }
     }
@@ -74,15 +77,21 @@ def refit_clips(source: SkySource, clips: int, device: torch.device, batch: int 
         yield (source if (start // batch) % 4 else small).clips(start, batch, device)
 
 
-def maker_of_latents(args: argparse.Namespace, model: CausalVideoAutoencoder, device: torch.device) -> AsGenerated:
-    """The transformer of `--as-generated`. Raises `ConfigError` where it does not go with the autoencoder."""
-    if model.decoding is None:
-        raise ConfigError(
-            "--as-generated: this autoencoder is all linear, so there is nothing to train; give it a refiner with "
-            "--autoencoder-config '{\"refiner\": 24}'."
-        )
+def joins_of(
+    args: argparse.Namespace, model: CausalVideoAutoencoder, source: SkySource, device: torch.device, clips: int = 32
+) -> tuple[Joins, dict]:
+    """What the transformer of `--as-generated` errs by, for `LinearCodec.fit_decoder`; and how that was found.
+
+    Raises `ConfigError` where the transformer does not go with the autoencoder.
+    """
+    space, time = args.joins
+    if not (0 <= space < math.inf and 0 <= time < math.inf):
+        raise ConfigError(f"--joins: got {space:g} {time:g}; expected two numbers of at least 0.")
     bundle = load_bundle(args.as_generated)
     if bundle.transformer is None or bundle.text_encoder is None:
         raise ConfigError(f"--as-generated: {args.as_generated} has no transformer with a text encoder; expected both.")
-    check_latents(bundle.transformer.config, model.config, args.autoencoder or "The new autoencoder")
-    return AsGenerated(bundle.transformer.to(device), bundle.text_encoder.to(device))
+    check_latents(bundle.transformer.config, model.config, args.autoencoder)
+    spoil = AsGenerated(bundle.transformer.to(device), bundle.text_encoder.to(device))
+    batches = (source.clips(start, 8, device) for start in range(0, clips, 8))
+    deviation = error_deviation(model, spoil, batches, args.seed)
+    return Joins(deviation, space, time), {"space": space, "time": time, "clips": clips} | spoil.identity()
