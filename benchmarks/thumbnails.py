@@ -4,7 +4,8 @@
     python benchmarks/thumbnails.py --only text_to_video --set "Prompt.text=a city at night"
     python benchmarks/thumbnails.py --only train_starter --from CLIP.mp4      from a file that was made before
 
-Each shows four frames of what the workflow saves: first, two from the middle, last.
+Each shows four frames of what the workflow saves: first, two from the middle, last. Where it changes a clip, two frames
+of that clip stand on the left, what became of them on the right.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ SIDE, GAP, MOST = 480, 4, 55_000
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
-def thumbnail(path: Path) -> bytes:
-    """Four frames of a video (or a picture as it is) as a square JPEG of at most MOST bytes."""
+def thumbnail(path: Path, before: Path | None = None) -> bytes:
+    """Four frames of a video (or a picture as it is) as a square JPEG of at most MOST bytes.
+
+    before: the video it was made of; then two frames of each, side by side.
+    """
     sheet, cell = Sheet(SIDE, SIDE, PAPER), (SIDE - GAP) // 2
     if path.suffix.lower() in PICTURES:
         with Image.open(path) as picture:
@@ -37,19 +41,40 @@ def thumbnail(path: Path) -> bytes:
             picture.thumbnail((SIDE, SIDE))
             sheet.image.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
     else:
-        frames = torch.as_tensor(read_video(path).frames)
-        for place, index in enumerate(torch.linspace(0, len(frames) - 1, 4).round().long().tolist()):
-            frame = to_image(frames[index])
+        frames = _spread(path, 4 if before is None else 2)
+        if before is not None:
+            frames = [frame for pair in zip(_spread(before, 2), frames, strict=True) for frame in pair]
+        for place, frame in enumerate(frames):
             side = min(frame.size)
             left, top = (frame.width - side) // 2, (frame.height - side) // 2
             square = frame.crop((left, top, left + side, top + side)).resize((cell, cell), Image.Resampling.BICUBIC)
             sheet.image.paste(square, (place % 2 * (cell + GAP), place // 2 * (cell + GAP)))
+        if before is not None:
+            for place, words in enumerate(("before", "after")):
+                left = place * (cell + GAP)
+                sheet.box(left, SIDE - 34, left + 92, SIDE, fill=PAPER, edge=PAPER)
+                sheet.text((left + 46, SIDE - 17), words, 22, anchor="mm")
     for quality in (90, 80, 70, 60, 45, 30):
         data = io.BytesIO()
         sheet.image.save(data, "JPEG", quality=quality, optimize=True)
         if data.tell() <= MOST:
             break
     return data.getvalue()
+
+
+def _spread(path: Path, count: int) -> list[Image.Image]:
+    """So many frames of a video, from the first to the last."""
+    frames = torch.as_tensor(read_video(path).frames)
+    return [to_image(frames[i]) for i in torch.linspace(0, len(frames) - 1, count).round().long().tolist()]
+
+
+def loaded(name: str, output: Path) -> Path | None:
+    """The clip that this workflow loads from the output folder, if it does."""
+    for node in json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"]:
+        values = node.get("widgets_values") or [""]
+        if node["type"] == "SoraDiTLoadVideo" and str(values[0]).endswith(" [output]"):
+            return output / values[0].removesuffix(" [output]")
+    return None
 
 
 def in_order(names: list[str]) -> list[str]:
@@ -84,7 +109,8 @@ def main(argv: list[str] | None = None) -> int:
                 settings = fitting(options.set, name)
                 saved = options.source or _last(run_workflow(FOLDER / f"{name}.json", set=settings, output=folder))
                 if name in names:
-                    (FOLDER / f"{name}.jpg").write_bytes(thumbnail(saved))
+                    before = None if options.source else loaded(name, Path(folder))
+                    (FOLDER / f"{name}.jpg").write_bytes(thumbnail(saved, before))
                     print(f"{name:24} {(FOLDER / f'{name}.jpg').stat().st_size / 1000:5.1f} kB")
     except SoraDiTError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -90,8 +90,8 @@ def made(g, f):
 
 
 def films(g, f):
-    # Core repeats each colour sample 2x2 when it reads a clip, ours interpolates: only what is coded again is compared.
     images, _, fps = g("GetVideoComponents", video=g("LoadVideo", file=f["clip"]))
+    g("SaveImage", images=images, filename_prefix="core_frames")
     g("SaveVideo", video=g("CreateVideo", images=images, fps=fps), filename_prefix="film")
     tone = g("LoadAudio", audio=f["sound"])
     g("SaveVideo", video=g("CreateVideo", images=images, fps=fps, audio=tone), filename_prefix="sounding")

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import sora_dit
+from sora_dit.dit_core.media import read_video, write_video
+from sora_dit.dit_core.skies import caption, render, sample_scene
 from sora_dit.dit_core.watch import read_log, read_samples
+from sora_dit.headless import run_workflow
 
 WORKFLOWS = Path(sora_dit.__file__).parent / "workflows"
 TWIN = Path(sora_dit.__file__).parent / "workflows" / "api" / "train_starter.json"
@@ -69,6 +72,38 @@ def test_our_sentences_are_shown(comfy):
     answer = comfy.call("/prompt", {"prompt": prompt(sample_prompts="a\nb\nc\nd\ne")})
     comfy.wait(answer["prompt_id"])  # the doctor does not need that node, so it runs
     assert "sample_prompts has 5 lines; expected at most 4" in json.dumps(answer["node_errors"])
+
+
+@pytest.fixture
+def my_clips(comfy) -> None:
+    """A folder of six clips in the server's input folder."""
+    folder = comfy.base / "input" / "my_clips"
+    folder.mkdir(exist_ok=True)
+    for index in range(6):
+        scene = sample_scene(5, index)
+        write_video(folder / f"{index}.mp4", [render([scene], 13, 64, 64, 12.0)[0]], 12)
+        (folder / f"{index}.txt").write_text(caption(scene, seed=index), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["train_from_folder", "train_lora", "train_starter"])
+def test_server_and_headless_train_to_the_same_clip(comfy, my_clips, tmp_path, name):
+    small = {"width": 64, "height": 64, "frames": 13}
+    changes = {
+        "Skies": small | {"count": 8}, "Clips": {"size": 64, "frames": 13, "shortest": 9},
+        "Autoencoder": {"channels": 6, "run": "ae_same"}, "New model": {"width": 24, "depth": 1, "heads": 2},
+        "Train": {"steps": 3, "batch": 2, "run": f"same_{name}"}, "Size": small, "Timesteps": {"steps": 4},
+        "Train LoRA": {"steps": 3, "batch": 2, "run": f"same_{name}"}, "Save video": {"filename_prefix": f"same_{name}"},
+    }  # fmt: skip
+    what = json.loads((TWIN.parent / f"{name}.json").read_text(encoding="utf-8"))
+    for node in what.values():
+        node["inputs"].update(changes.get(node["_meta"]["title"], {}))
+    (file,) = [one for one in comfy.files(comfy.run(what)) if one["filename"].endswith(".mp4")]
+    there = comfy.base / "output" / file["subfolder"] / file["filename"]
+    made = run_workflow(what, output=tmp_path / "out", input=comfy.base / "input", models=tmp_path, device="cpu")
+    (here,) = [path for path in made.outputs if path.suffix == ".mp4"]
+    a, b = read_video(there).frames, read_video(here).frames
+    assert a.shape == b.shape and len(a) == 13
+    assert abs(a.float() - b.float()).max() * (255 if a.is_floating_point() else 1) <= 2
 
 
 # --- In the editor -----------------------------------------------------------------------------------------------
