@@ -13,7 +13,7 @@ of its number alone, so a training that goes on does what it would have done. Ar
 
 To add
     an objective         a class in `diffusion.objectives`: the step asks it for sigma, noisy input, target and timestep
-    an optimiser         a name in `optim.OPTIMISERS` and its groups in `make_optimisers`, each with its "peak_lr"
+    an optimiser         a function of the named parameters in `optim.OPTIMISERS`
     a schedule           a name in `optim.SCHEDULES` and its line in `learning_rate`
     a data set           anything that fulfils `data.TrainingClips`; or, encoded already, `latents.Latents`
     a training           a step function and a `TrainingState` that names all that it changes; `reading` is the shortest

@@ -72,8 +72,6 @@ class Adversary(Rival):
         module = nn.ModuleDict({"discriminator": discriminator, "lecam": LeCam()}).to(device)
         # no momentum: the other player moves on and old gradients point at where it was
         optimiser = torch.optim.Adam(module.parameters(), lr=settings.lr, betas=(0.0, 0.99), eps=1e-8)
-        for group in optimiser.param_groups:
-            group["peak_lr"] = settings.lr
         super().__init__(module, [optimiser])
         self.settings = settings
 

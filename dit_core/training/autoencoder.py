@@ -166,6 +166,7 @@ def train_autoencoder(
     step = AutoencoderStep(model, source, training, loop.batch, device)
     average = MovingAverage(model, training.ema)
     settings = {
+        "kind": "autoencoder",
         "config": model.config.to_dict(),
         "training": asdict(training),
         "batch": loop.batch,
@@ -231,12 +232,15 @@ class AutoencoderStep:
         self.dtype = training_dtype(training.precision, device)
         self.feed = feed_of(source, batch, training.sizes, training.seed)
         self.modules: dict[str, torch.nn.Module] = {"autoencoder": model}
-        self.optimisers = make_optimisers(self.modules, training.optimiser, training.lr, training.weight_decay)
+        self.optimisers = make_optimisers(
+            self.modules, training.optimiser, training.lr, training.weight_decay, training.precision
+        )
         self.likelihood, self.adversary = None, None
         if training.likelihood is not None:
             self.likelihood = Likelihood(training.likelihood.distribution).to(device)
             self.modules = self.modules | {"likelihood": self.likelihood}
-            self.optimisers.append(_optimiser_of_widths(self.likelihood, training.likelihood.lr))
+            widths = self.likelihood.parameters()
+            self.optimisers.append(torch.optim.Adam(widths, lr=training.likelihood.lr, betas=(0.9, 0.98)))
         if training.adversarial is not None:
             self.adversary = Adversary(training.adversarial, training.seed, device)
         self.rivals = {} if self.adversary is None else {"adversary": self.adversary}
@@ -302,13 +306,6 @@ class AutoencoderStep:
         # in units of the width, as the likelihood counts the error; it must not bend the width itself
         loss = terms["nll"] + self._beside(terms) / terms["width"]
         return loss, training.likelihood.beta * posterior.mean.numel() / error.numel()
-
-
-def _optimiser_of_widths(likelihood: Likelihood, lr: float) -> torch.optim.Optimizer:
-    optimiser = torch.optim.Adam(likelihood.parameters(), lr=lr, betas=(0.9, 0.98))
-    for group in optimiser.param_groups:
-        group["peak_lr"] = lr
-    return optimiser
 
 
 def with_statistics(model: CausalVideoAutoencoder, source: ClipSource, device: torch.device) -> CausalVideoAutoencoder:

@@ -80,7 +80,7 @@ def train_lora(
     text.module.requires_grad_(False)
     text.module.eval()
     base = {"base": weights_sha256(model, text.module)}
-    settings = described(model, text, latents, loop, training) | base | (provenance or {})
+    settings = described(model, text, latents, loop, training) | {"kind": "LoRA"} | base | (provenance or {})
     layers = add_lora(model, training.lora, seed=training.seed)
     try:
         modules = {"lora": layers}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from ..device import training_dtype
 from ..errors import ConfigError
 
-OPTIMISERS = ("muon", "adamw")
+Named = list[tuple[str, nn.Parameter]]
 SCHEDULES = ("wsd", "cosine", "constant")
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(matrices: Tensor, steps: int = 5, dtype: torch.dtype | None = None) -> Tensor:
     """Replace each matrix of a batch [N, rows, columns] by (nearly) its nearest orthogonal one.
 
     Newton-Schulz iteration with Muon's quintic coefficients (Jordan et al. 2024): singular values end up near 1, for
-    which bfloat16 is enough where it is fast.
+    which bfloat16 is enough where it is fast. dtype: of the products, None = that of the matrices.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.to(training_dtype("auto", matrices.device))
+    x = matrices.to(dtype or matrices.dtype)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
@@ -40,11 +40,19 @@ class Muon(torch.optim.Optimizer):
     Matrices of one shape are updated as a batch. A group may name `split`, the number of equal matrices stacked in
     its parameters along the rows (a fused q, k, v has 3). Convolutions count as [out, everything else].
     The update is scaled by 0.2 * sqrt(max(rows, columns)), so that learning rates of AdamW carry over (Moonlight,
-    arXiv:2502.16982).
+    arXiv:2502.16982). dtype: of the products that orthogonalise.
     """
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, split=1))
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -65,68 +73,81 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         nesterov = torch.stack(torch._foreach_lerp(grads, buffers, group["momentum"]))
         rows, columns = shape[0] // group["split"], math.prod(shape[1:])
-        update = orthogonalise(nesterov.reshape(-1, rows, columns)).reshape(len(params), *shape)
+        update = orthogonalise(nesterov.reshape(-1, rows, columns), dtype=self.dtype).reshape(len(params), *shape)
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         scale = 0.2 * math.sqrt(max(rows, columns))
         torch._foreach_add_(params, list(update.unbind(0)), alpha=-group["lr"] * scale)
 
 
-def make_optimisers(modules: dict[str, nn.Module], kind: str, lr: float, weight_decay: float) -> list:
-    """AdamW for everything (`adamw`), or Muon for inner matrices and AdamW for the rest (`muon`).
+# Their rows are not interchangeable features: embeddings, first and last projections, modulation.
+_OUTER = (
+    "patch_in",
+    "final",
+    "modulation",
+    "timestep",
+    "pooled",
+    "shared",
+    "embed",
+    "table",
+    "relative_attention",
+    "conv_in",
+    "conv_out",
+    "door",
+    "exit",
+)
 
-    Inner matrices are weights with two axes or more, except embeddings, first and last projections and modulation,
-    whose rows are not interchangeable features. Raises `ConfigError` for another kind.
-    """
-    if kind not in OPTIMISERS:
-        raise ConfigError(f"The training has optimiser = {kind!r}; allowed is {' or '.join(OPTIMISERS)}.")
-    outer = (
-        "patch_in",
-        "final",
-        "modulation",
-        "timestep",
-        "pooled",
-        "shared",
-        "embed",
-        "table",
-        "relative_attention",
-        "conv_in",
-        "conv_out",
-        "door",
-        "exit",
-    )
-    inner: dict[int, list] = defaultdict(list)
-    rest: dict[bool, list] = defaultdict(list)
-    for module in modules.values():
-        for name, p in module.named_parameters():
-            if not p.requires_grad:
-                continue
-            if (
-                kind == "muon"
-                and p.ndim >= 2
-                and min(p.shape[0], p[0].numel()) > 8
-                and not any(o in name for o in outer)
-            ):
-                inner[3 if ".qkv." in name else 2 if ".kv." in name else 1].append(p)
-            else:
-                rest[p.ndim >= 2].append(p)
-    optimisers: list = [
+
+def _adamw(named: Named, lr: float, weight_decay: float, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
+    groups: dict[bool, list] = defaultdict(list)
+    for _, p in named:
+        groups[p.ndim >= 2].append(p)
+    return [
         torch.optim.AdamW(
-            [dict(params=ps, weight_decay=weight_decay if decay else 0.0) for decay, ps in rest.items()],
+            [dict(params=ps, weight_decay=weight_decay if decay else 0.0) for decay, ps in groups.items()],
             lr=lr,
             betas=(0.9, 0.98),
             eps=1e-8,
-            fused=any(p.is_cuda for ps in rest.values() for p in ps),
+            fused=any(p.is_cuda for _, p in named),
         )
     ]
+
+
+def _muon(named: Named, lr: float, weight_decay: float, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
+    """Muon for weights with two axes or more inside a network, AdamW for the rest."""
+    inner: dict[int, list] = defaultdict(list)
+    rest: Named = []
+    for name, p in named:
+        if p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 8 and not any(outer in name for outer in _OUTER):
+            inner[3 if ".qkv." in name else 2 if ".kv." in name else 1].append(p)
+        else:
+            rest.append((name, p))
+    optimisers = _adamw(rest, lr, weight_decay, dtype) if rest else []
     if inner:
-        optimisers.append(
-            Muon([dict(params=ps, split=split) for split, ps in inner.items()], lr=lr, weight_decay=weight_decay)
-        )
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["peak_lr"] = lr
+        groups = [dict(params=ps, split=split) for split, ps in inner.items()]
+        optimisers.append(Muon(groups, lr=lr, weight_decay=weight_decay, dtype=dtype))
     return optimisers
+
+
+# name -> (named parameters, rate, weight decay, type of the training's products) -> optimisers
+OPTIMISERS: dict[str, Callable[[Named, float, float, torch.dtype], list[torch.optim.Optimizer]]] = {
+    "muon": _muon,
+    "adamw": _adamw,
+}
+
+
+def make_optimisers(
+    modules: dict[str, nn.Module], kind: str, lr: float, weight_decay: float, precision: str = "auto"
+) -> list[torch.optim.Optimizer]:
+    """The optimisers that `OPTIMISERS` makes for all parameters that learn.
+
+    precision: of the training, see `training_dtype`. Raises `ConfigError` for another kind.
+    """
+    if kind not in OPTIMISERS:
+        raise ConfigError(f"The training has optimiser = {kind!r}; allowed is {' or '.join(OPTIMISERS)}.")
+    named = [pair for module in modules.values() for pair in module.named_parameters() if pair[1].requires_grad]
+    device = named[0][1].device if named else "cpu"
+    return OPTIMISERS[kind](named, lr, weight_decay, training_dtype(precision, device))
 
 
 def learning_rate(
@@ -152,10 +173,10 @@ def learning_rate(
 
 
 def set_learning_rate(optimisers: list, factor: float) -> None:
-    """Set every group to `factor` times its peak rate."""
+    """Set every group to `factor` times the rate that it was made with."""
     for optimiser in optimisers:
         for group in optimiser.param_groups:
-            group["lr"] = group["peak_lr"] * factor
+            group["lr"] = group.setdefault("peak_lr", group["lr"]) * factor
 
 
 class MovingAverage:

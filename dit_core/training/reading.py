@@ -63,7 +63,7 @@ def teach_reading(
     modules = {"text_encoder": text.module, "heads": heads}
     optimisers = make_optimisers({"text_encoder": text.module}, settings.optimiser, settings.lr, settings.weight_decay)
     optimisers += make_optimisers({"heads": heads}, "adamw", settings.lr, 0.0)
-    described = {"text": text.config_dict(), "reading": asdict(settings), "batch": loop.batch}
+    described = {"kind": "reading", "text": text.config_dict(), "reading": asdict(settings), "batch": loop.batch}
     state = TrainingState(folder, modules, {}, optimisers, described)
     text.module.train()
 

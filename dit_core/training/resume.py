@@ -10,6 +10,12 @@ from ..errors import DataError
 from ..latents.identity import differences as data_differences
 
 _LONG = 60  # characters of a value that a sentence still shows
+_KINDS = {
+    "denoising": "of a whole transformer",
+    "LoRA": "of a LoRA",
+    "autoencoder": "of an autoencoder",
+    "reading": "of a text encoder",
+}
 
 
 class Difference(str):
@@ -25,7 +31,10 @@ def differences(saved: dict[str, Any], now: dict[str, Any], defaults: dict[str, 
     defaults: values of settings, and within those that are dicts of their keys, that `saved` may lack.
     """
     now, defaults = (json.loads(json.dumps(x)) for x in (now, defaults))
-    saved = _completed(saved, defaults)
+    if "kind" in saved and "kind" in now and saved["kind"] != now["kind"]:  # then everything else differs too
+        then, here = (_KINDS.get(one["kind"], repr(one["kind"])) for one in (saved, now))
+        return {"kind": _difference(saved["kind"], now["kind"], f"It is the training {then}, this is one {here}.")}
+    saved = _completed(saved, defaults | {"kind": now.get("kind")})
     found: dict[str, Difference] = {}
     for name in sorted(saved.keys() | now.keys()):
         before, after = saved.get(name), now.get(name)
@@ -37,6 +46,13 @@ def differences(saved: dict[str, Any], now: dict[str, Any], defaults: dict[str, 
         for key, a, b in _leaves(name, before, after):
             found[key] = _difference(a, b, _sentence(key, a, b))
     return found
+
+
+def told(differ: dict[str, Difference], most: int = 6) -> str:
+    """The sentences, joined; of more than `most` the first ones, and how many more there are."""
+    shown = list(differ.values())[:most]
+    rest = len(differ) - len(shown)
+    return " ".join([*shown, *([f"{rest} more settings differ."] if rest else [])])
 
 
 def accepts(differ: dict[str, Difference]) -> bool:

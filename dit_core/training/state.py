@@ -15,12 +15,7 @@ from ..checkpoint.atomic import reason, whole_file
 from ..checkpoint.save import write_tensors
 from ..errors import CheckpointError
 from .optim import MovingAverage
-from .resume import accepts, differences
-
-
-def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimiser.state_dict()["state"]
-    return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
+from .resume import accepts, differences, told
 
 
 def state_path(folder: str | Path) -> Path:
@@ -74,8 +69,9 @@ class TrainingState:
             tensors |= {f"average.{name}.{k}": v for k, v in average.values.items()}
         for name, rival in self.rivals.items():
             tensors |= {f"rival.{name}.{k}": v for k, v in rival.module.state_dict().items()}
+        names = self._parameter_names()
         for name, optimiser in self._named_optimisers():
-            tensors |= {f"optimiser.{name}.{k}": v for k, v in _optimiser_tensors(optimiser).items()}
+            tensors |= {f"optimiser.{name}.{k}": v for k, v in _optimiser_tensors(optimiser, names).items()}
         tensors = {name: tensor.detach() for name, tensor in tensors.items()}
         metadata = {"position": json.dumps(self.position), "settings": json.dumps(self.settings)}
         try:
@@ -127,8 +123,9 @@ class TrainingState:
                 average.values[key].copy_(value)
         for name, rival in self.rivals.items():
             rival.module.load_state_dict(_under(tensors, f"rival.{name}."))
+        names = self._parameter_names()
         for name, optimiser in self._named_optimisers():
-            _load_optimiser(optimiser, _under(tensors, f"optimiser.{name}."))
+            _load_optimiser(optimiser, names, _under(tensors, f"optimiser.{name}."))
         return True
 
     def all_optimisers(self) -> list[torch.optim.Optimizer]:
@@ -145,12 +142,16 @@ class TrainingState:
             named += [(f"{name}.{i}", optimiser) for i, optimiser in enumerate(rival.optimisers)]
         return named
 
+    def _parameter_names(self) -> dict[int, str]:
+        """id of each parameter -> its name: an optimiser's state belongs to a name, not to a place in a list."""
+        modules = self.modules | {name: rival.module for name, rival in self.rivals.items()}
+        return {id(p): f"{name}.{key}" for name, module in modules.items() for key, p in module.named_parameters()}
+
     def _check_settings(self, saved: dict[str, Any]) -> None:
         differ = differences(saved, self.settings, self.defaults)
         if differ and not (self._marker().exists() and accepts(differ)):
-            found = " ".join(sentence for sentence in differ.values())
             raise CheckpointError(
-                f"Training state {self.path}: belongs to another training. {found} "
+                f"Training state {self.path}: belongs to another training. {told(differ)} "
                 "Use the same settings to go on, or another folder to begin anew."
             )
 
@@ -159,10 +160,19 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    whole = optimiser.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+def _optimiser_tensors(optimiser: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensor]:
+    return {
+        f"{names[id(p)]}:{key}": torch.as_tensor(value)
+        for p, entry in optimiser.state.items()
+        for key, value in entry.items()
+    }
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, Tensor]) -> None:
+    by_name: dict[str, dict[str, Tensor]] = {}
+    for place, value in tensors.items():
+        name, _, key = place.rpartition(":")
+        by_name.setdefault(name, {})[key] = value
+    ordered = [names[id(p)] for group in optimiser.param_groups for p in group["params"]]
+    state = {index: by_name[name] for index, name in enumerate(ordered) if name in by_name}
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

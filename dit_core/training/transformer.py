@@ -112,7 +112,7 @@ def train_transformer(
     """
     modules = {"transformer": model, "text_encoder": text.module}
     text.module.requires_grad_(training.train_text)
-    optimisers = make_optimisers(modules, training.optimiser, training.lr, training.weight_decay)
+    optimisers = make_optimisers(modules, training.optimiser, training.lr, training.weight_decay, training.precision)
     learning = modules if training.train_text else {"transformer": model}
     averages = {name: MovingAverage(module, training.ema) for name, module in learning.items()}
     settings = described(model, text, latents, loop, training) | (provenance or {})
@@ -144,6 +144,7 @@ def described(
     chosen.pop("checkpoint_activations")
     data = latents.fingerprint()
     return {
+        "kind": "denoising",
         "config": model.config.to_dict(),
         "text": text.config_dict(),
         "training": chosen,

@@ -1,0 +1,74 @@
+"""What a state on disk belongs to: parameters by name, trainings by kind, and differences in few words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sora_dit.dit_core.errors import CheckpointError
+from sora_dit.dit_core.training.optim import OPTIMISERS, make_optimisers, set_learning_rate
+from sora_dit.dit_core.training.state import TrainingState
+from torch import nn
+
+
+class Net(nn.Module):
+    """Two layers of one shape, registered in either order."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        for name in order:
+            self.add_module(name, nn.Linear(12, 12, bias=False))
+
+
+def trained(folder, order: str, kind: str = "muon") -> tuple[TrainingState, Net, list]:
+    torch.manual_seed(0)
+    net = Net(order)
+    optimisers = make_optimisers({"net": net}, kind, 1e-2, 0.0)
+    return TrainingState(folder, {"net": net}, {}, optimisers, {"kind": "denoising"}), net, optimisers
+
+
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_what_an_optimiser_remembers_goes_to_the_parameter_of_that_name(tmp_path, kind):
+    state, net, optimisers = trained(tmp_path, "ab", kind)
+    (net.a.weight.sum() - 3 * net.b.weight.square().sum()).backward()
+    for optimiser in optimisers:
+        optimiser.step()
+    state.save()
+    again, other, mine = trained(tmp_path, "ba", kind)
+    assert again.load()
+    for name in "ab":
+        then, now = (
+            next(o.state[n.get_submodule(name).weight] for o in group if n.get_submodule(name).weight in o.state)
+            for n, group in ((net, optimisers), (other, mine))
+        )
+        assert then.keys() == now.keys() and len(then) > 0
+        for key in then:
+            torch.testing.assert_close(now[key], then[key], atol=0, rtol=0)
+
+
+def test_an_optimiser_is_added_by_a_function(monkeypatch):
+    plain = lambda named, lr, weight_decay, dtype: [torch.optim.SGD([p for _, p in named], lr=lr)]  # noqa: E731
+    monkeypatch.setitem(OPTIMISERS, "sgd", plain)
+    net = Net("ab")
+    (optimiser,) = make_optimisers({"net": net}, "sgd", 0.5, 0.0)
+    for factor in (0.1, 0.5, 1.0):  # always of the rate it was made with
+        set_learning_rate([optimiser], factor)
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(0.5 * factor)
+
+
+def refused(tmp_path, saved: dict, now: dict) -> str:
+    net = Net("a")
+    TrainingState(tmp_path, {"net": net}, {}, [], saved).save()
+    with pytest.raises(CheckpointError) as error:
+        TrainingState(tmp_path, {"net": net}, {}, [], now).load()
+    return str(error.value)
+
+
+def test_another_kind_of_training_is_named_and_nothing_else(tmp_path):
+    said = refused(tmp_path, {"kind": "LoRA", "batch": 4, "rank": 8}, {"kind": "autoencoder", "batch": 2})
+    assert "It is the training of a LoRA, this is one of an autoencoder." in said and "batch" not in said
+
+
+def test_many_differences_are_counted(tmp_path):
+    then, now = ({f"s{i}": i + offset for i in range(9)} for offset in (0, 1))
+    said = refused(tmp_path, {"kind": "LoRA"} | then, {"kind": "LoRA"} | now)
+    assert "s5 was 5 and is 6. 3 more settings differ." in said and "s6" not in said
