@@ -20,7 +20,7 @@ from sora_dit.dit_core.diffusion.objectives import Objective
 from sora_dit.dit_core.diffusion.samplers import sample
 from sora_dit.dit_core.diffusion.schedules import make_sigmas
 from sora_dit.dit_core.errors import ConfigError
-from sora_dit.dit_core.generate import denoise_latent, model_objective, model_statistics
+from sora_dit.dit_core.generate import denoise_latent, model_objective, model_shift, model_statistics
 from sora_dit.dit_core.measures import to_frames
 from sora_dit.dit_core.transformer import Modulation, VideoDiT
 from torch import Tensor
@@ -96,7 +96,7 @@ def conditioning_for(bundle: Bundle, prompt: str, sampling: Sampling) -> Conditi
     """Text and schedule of one prompt, worked out."""
     model = bundle.transformer
     objective = model_objective(model.config)
-    trained = model.config.training.get("shift", 1.0) if objective.name == "flow" else 1.0
+    trained = model_shift(model.config)
     sigmas = make_sigmas(objective, sampling.steps, sampling.schedule, sampling.shift or trained)
     texts = [prompt] if sampling.guidance == 1.0 else [prompt, sampling.negative]
     encoded = [bundle.text_encoder.encode([text]) for text in texts]

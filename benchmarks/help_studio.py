@@ -10,7 +10,7 @@ from sora_dit.dit_core.checkpoint import load_bundle
 from sora_dit.dit_core.conditioning import Prompt, combine
 from sora_dit.dit_core.diffusion import make_sigmas
 from sora_dit.dit_core.errors import SoraDiTError
-from sora_dit.dit_core.generate import denoise_latent, model_objective, model_statistics
+from sora_dit.dit_core.generate import denoise_latent, model_objective, model_shift, model_statistics
 from sora_dit.dit_core.skies import SkyScene, render, sample_scene
 from torch import Tensor
 
@@ -71,7 +71,7 @@ class Studio:
         objective, statistics = model_objective(model.config), model_statistics(model.config)
         text = self.bundle.text_encoder.encode([PROMPT, ""])
         prompts = [Prompt(text.embeddings[i : i + 1], text.mask[i : i + 1], text.pooled[i : i + 1]) for i in range(2)]
-        shift = model.config.training.get("shift", 1.0) if objective.name == "flow" else 1.0
+        shift = model_shift(model.config)
         plan = combine(model, objective, make_sigmas(objective, 24, shift=shift), *prompts)
 
         def raw(latent: Tensor) -> Tensor:

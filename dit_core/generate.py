@@ -9,7 +9,7 @@ from torch import Tensor
 from .autoencoder import LatentStatistics
 from .conditioning import Conditioning, Denoiser, Known
 from .diffusion.noise import SeededNoise, cpu_noise
-from .diffusion.objectives import Objective, get_objective
+from .diffusion.objectives import OBJECTIVES, Objective, get_objective
 from .diffusion.samplers import Callback, sample
 from .errors import ShapeError, SoraDiTError
 from .transformer import TransformerConfig, VideoDiT
@@ -17,10 +17,15 @@ from .transformer import TransformerConfig, VideoDiT
 
 def model_objective(config: TransformerConfig) -> Objective:
     """The objective a model was trained with, with the noise schedule from its configuration."""
-    if config.objective == "flow":
-        return get_objective("flow", num_train_timesteps=config.timestep_scale)
+    if OBJECTIVES[config.objective].straight:
+        return get_objective(config.objective, num_train_timesteps=config.timestep_scale)
     keys = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end")
     return get_objective(config.objective, **{k: config.training[k] for k in keys if k in config.training})
+
+
+def model_shift(config: TransformerConfig) -> float:
+    """The shift that the model's clips are made with by default; 1 for objectives whose levels a table says."""
+    return config.training.get("shift", 1.0) if OBJECTIVES[config.objective].straight else 1.0
 
 
 def model_statistics(config: TransformerConfig) -> LatentStatistics | None:

@@ -59,11 +59,11 @@ def prepare(model: Any, positive: Any, negative: Any, plan: Plan, output_device:
 
 def _sigmas(config: Any, objective: Any, plan: Plan) -> Any:
     from ..dit_core.diffusion import check_sigmas, make_sigmas
+    from ..dit_core.generate import model_shift
 
     if plan.sigmas is not None:
         return check_sigmas(plan.sigmas, objective)
-    trained = config.training.get("shift", 1.0) if objective.name == "flow" else 1.0
-    return make_sigmas(objective, plan.steps, plan.schedule, plan.shift or trained, plan.denoise)
+    return make_sigmas(objective, plan.steps, plan.schedule, plan.shift or model_shift(config), plan.denoise)
 
 
 def denoise(

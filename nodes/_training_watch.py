@@ -174,7 +174,7 @@ class Sampler:
 
         from ..dit_core.conditioning import Prompt, combine
         from ..dit_core.diffusion import make_sigmas
-        from ..dit_core.generate import denoise_latent, model_objective
+        from ..dit_core.generate import denoise_latent, model_objective, model_shift
 
         objective = model_objective(self.module.config)
         place = next(self.module.parameters()).device
@@ -182,7 +182,7 @@ class Sampler:
             text = self.text.encode([prompt, ""])
             rows = (slice(0, 1), slice(1, 2))
             prompts = [[Prompt(text.embeddings[one], text.mask[one], text.pooled[one])] for one in rows]
-            shift = self.module.config.training.get("shift", 1.0) if objective.name == "flow" else 1.0
+            shift = model_shift(self.module.config)
             plan = combine(self.module, objective, make_sigmas(objective, self.steps, shift=shift), *prompts,
                            device=place)  # fmt: skip
         empty = torch.zeros(1, *self.shape)

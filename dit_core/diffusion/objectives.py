@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -66,6 +66,13 @@ class Objective(ABC):
     """Common interface of the three objectives; made by `get_objective`. Tensors keep the dtype of the first one."""
 
     name: ClassVar[str]
+    # whether clip and noise lie on a straight line with levels 0..1, which a schedule may shift; else a table says them
+    straight: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def make(cls, num_train_timesteps: float, **table: Any) -> Objective:
+        """As `get_objective`, for this class."""
 
     @property
     @abstractmethod
@@ -134,7 +141,12 @@ class Flow(Objective):
     """
 
     name: ClassVar[str] = "flow"
+    straight: ClassVar[bool] = True
     timestep_scale: float = 1000.0
+
+    @classmethod
+    def make(cls, num_train_timesteps: float = 1000, **table: Any) -> Flow:
+        return cls(timestep_scale=float(num_train_timesteps))
 
     @property
     def sigma_max(self) -> float:
@@ -178,6 +190,10 @@ class VariancePreserving(Objective):
     """
 
     schedule: DDPMSchedule = field(default_factory=DDPMSchedule)
+
+    @classmethod
+    def make(cls, num_train_timesteps: float = 1000, **table: Any) -> VariancePreserving:
+        return cls(schedule=DDPMSchedule(num_train_timesteps=num_train_timesteps, **table))
 
     @property
     def sigma_max(self) -> float:
@@ -246,24 +262,20 @@ class Velocity(VariancePreserving):
         return (cosine * (cosine * x - level * prediction.to(x.dtype))).to(x.dtype)
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"flow": Flow, "epsilon": Epsilon, "v": Velocity}
+OBJECTIVES: dict[str, type[Objective]] = {one.name: one for one in (Flow, Epsilon, Velocity)}
 
 
-def get_objective(
-    name: str, num_train_timesteps: int = 1000, beta_schedule: str | None = None, **schedule: float | None
-) -> Objective:
+def get_objective(name: str, num_train_timesteps: float = 1000, **table: Any) -> Objective:
     """The objective called `name`: "flow", "epsilon" or "v".
 
     num_train_timesteps: for flow the timestep at sigma 1; for epsilon and v the length of the DDPM table.
-    beta_schedule, schedule: passed to `DDPMSchedule` (default "linear"); flow has no table and does not read them.
+    table: passed to `DDPMSchedule`; flow has no table and does not read it.
     Raises ConfigError for a name or a table that we do not implement.
     """
     if name not in OBJECTIVES:
         raise unknown_name("objective", name, OBJECTIVES)
-    if name == "flow":
-        return Flow(timestep_scale=float(num_train_timesteps))
-    table = DDPMSchedule(num_train_timesteps=num_train_timesteps, beta_schedule=beta_schedule or "linear", **schedule)
-    return OBJECTIVES[name](schedule=table)  # type: ignore[call-arg]
+    given = {key: value for key, value in table.items() if value is not None}
+    return OBJECTIVES[name].make(num_train_timesteps, **given)
 
 
 def _cosine(sigma: float | Tensor) -> float | Tensor:

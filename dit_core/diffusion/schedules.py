@@ -141,20 +141,20 @@ def make_sigmas(
         raise SoraDiTError(f"A denoise of {denoise} is not possible; expected a number above 0 and at most 1.")
     if schedule not in SCHEDULES:
         raise unknown_name("schedule", schedule, SCHEDULES)
-    if objective.name == "flow" and schedule in _TABLE_ONLY:
+    if objective.straight and schedule in _TABLE_ONLY:
         usable = [name for name in SCHEDULES if name not in _TABLE_ONLY]
         raise SoraDiTError(
             f"The schedule '{schedule}' is made for epsilon and v models, this model was trained with flow; "
             f"expected one of {', '.join(usable)}."
         )
     flow_shift(0.0, shift)  # refuses an impossible shift
-    if objective.name != "flow" and shift != 1.0:
+    if not objective.straight and shift != 1.0:
         raise SoraDiTError(
             f"A shift of {shift} goes with flow models only, this model was trained with {objective.name}; expected 1."
         )
     total = int(steps / denoise)
     levels = _SCHEDULES[schedule](objective, total)
-    if objective.name == "flow":
+    if objective.straight:
         levels = flow_shift(levels, shift)
     sigmas = torch.cat([levels.double(), torch.zeros(1, dtype=torch.float64)])[-(steps + 1) :].float()
     try:
@@ -190,7 +190,7 @@ def check_sigmas(sigmas: Tensor, objective: Objective | None = None) -> Tensor:
             f"The noise levels of the schedule do not descend: level {bad} is {values[bad]:g} after "
             f"{values[bad - 1]:g}; expected each level to be below the one before."
         )
-    if objective is not None and objective.name == "flow" and values[0] > 1.0:
+    if objective is not None and objective.straight and values[0] > 1.0:
         raise SoraDiTError(
             f"The schedule starts at noise level {values[0]:g}, but a flow model knows levels from 0 to 1; "
             "expected a schedule made for flow."
@@ -203,7 +203,7 @@ def check_sigmas(sigmas: Tensor, objective: Objective | None = None) -> Tensor:
 
 def _uniform(objective: Objective, steps: int) -> Tensor:
     fraction = 1.0 - torch.arange(steps, dtype=torch.float64) / steps
-    if objective.name == "flow":
+    if objective.straight:
         return fraction
     # Whole timesteps, as in training. Beyond one step per timestep they repeat, which make_sigmas reports.
     timesteps = ((objective.timestep_max + 1.0) * fraction).round() - 1.0
@@ -217,7 +217,7 @@ def _linspace(objective: Objective, steps: int) -> Tensor:
 def _cosine_map(objective: Objective, steps: int) -> Tensor:
     first = objective.sigma_max
     angle = math.atan2(first, objective.signal(first)) * (1.0 - torch.arange(steps, dtype=torch.float64) / steps)
-    if objective.name == "flow":
+    if objective.straight:
         return angle.sin() / (angle.sin() + angle.cos())
     return angle.tan()
 

@@ -12,7 +12,8 @@ of its number alone, so a training that goes on does what it would have done. Ar
     export, starter      from a state to a checkpoint; the command that trains the bundled model
 
 To add
-    an objective         a class in `diffusion.objectives`: the step asks it for sigma, noisy input, target and timestep
+    an objective         a class in `diffusion.objectives`: the step asks it for sigma, noisy input, target,
+                         timestep; and its name in `TransformerConfig`, New Model and `nodes.in_comfyui.model`
     an optimiser         a function of the named parameters in `optim.OPTIMISERS`
     a schedule           a name in `optim.SCHEDULES` and its line in `learning_rate`
     a data set           anything that fulfils `data.TrainingClips`; or, encoded already, `latents.Latents`

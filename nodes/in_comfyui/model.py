@@ -120,7 +120,7 @@ class SoraModel(comfy.model_base.BaseModel):
         kind = getattr(comfy.model_base.ModelType, MODEL_TYPES[objective.name])
         super().__init__(settings, model_type=kind, device=device)
         self.diffusion_model = module
-        if objective.name != "flow":  # DDPM's table of noise levels, which ComfyUI would otherwise guess
+        if not objective.straight:  # DDPM's table of noise levels, which ComfyUI would otherwise guess
             count = module.config.training.get("num_train_timesteps", 1000)
             self.model_sampling.set_sigmas(objective.sigma(torch.arange(count)).float())
         self.known_frames: Tensor | None = None
