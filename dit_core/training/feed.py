@@ -23,16 +23,25 @@ ClipSource = SkySource | TrainingClips
 
 
 class Feed(Protocol):
-    """What a step of the autoencoder's training looks at."""
+    """What the autoencoder's training looks at. Another kind of source needs such a class and its line in `feed_of`."""
 
     def batch(self, number: int, device: torch.device) -> Tensor:
         """Clips of batch `number`, [B, 3, F, H, W] in -1..1; the same for the same number."""
+
+    def some(self, clips: int, device: torch.device, start: int = 0) -> Iterator[Tensor]:
+        """About so many clips to measure on, batch by batch, the same ones each time; endless sources from `start`."""
+
+    def fitting(self, device: torch.device) -> Iterator[Tensor]:
+        """What a linear codec is fitted to, batch by batch."""
+
+    def check(self, config: AutoencoderConfig) -> None:
+        """Raises `DataError` for a size that the autoencoder does not take."""
 
     def identity(self) -> dict[str, Any]:
         """What the clips are, JSON values, for `TrainingState`."""
 
 
-def feed_of(source: ClipSource, batch: int, sizes: tuple[int, ...], seed: int) -> Feed:
+def feed_of(source: ClipSource, batch: int, sizes: tuple[int, ...] = (), seed: int = 0) -> Feed:
     """The feed of a source. sizes: of skies, in turn; a person's own clips have the sizes of their buckets.
 
     batch: clips of the smallest size. Of a larger one there are fewer, so that a step costs about the same.
@@ -41,31 +50,18 @@ def feed_of(source: ClipSource, batch: int, sizes: tuple[int, ...], seed: int) -
 
 
 def clip_batches(source: ClipSource, clips: int, batch: int, device: torch.device, start: int = 0) -> Iterator[Tensor]:
-    """About so many clips to measure on, [B, 3, F, H, W] in -1..1 each, the same ones each time.
-
-    Of skies those from number `start` on; of a person's own, clips at even distances.
-    """
-    if isinstance(source, SkySource):
-        yield from (source.clips(start + i, batch, device) for i in range(0, clips, batch))
-    else:
-        yield from ClipFeed(source, batch).some(clips, device)
+    """About so many clips to measure on, [B, 3, F, H, W] in -1..1 each; see `Feed.some`."""
+    return feed_of(source, batch).some(clips, device, start)
 
 
 def fitting_clips(source: ClipSource, device: torch.device) -> Iterator[Tensor]:
-    """What a linear codec is fitted to: skies of several sizes, or a person's own clips."""
-    if not isinstance(source, SkySource):
-        yield from ClipFeed(source, 16).some(FIT_CLIPS, device)
-        return
-    sized = [replace(source, height=size, width=size) for size in (64, 96, 128)]
-    yield from (sized[i % 3].clips(i * 32, 32, device) for i in range(24))
+    """What a linear codec is fitted to, [B, 3, F, H, W] in -1..1 each."""
+    return feed_of(source, 16).fitting(device)
 
 
 def check_sizes(source: ClipSource, config: AutoencoderConfig) -> None:
-    """Raises `DataError` for a bucket that the autoencoder does not take."""
-    if not isinstance(source, SkySource):
-        form = CacheFormat(config.latent_channels, config.spatial_factor, config.temporal_factor)
-        for bucket in {source.bucket(index) for index in range(len(source))}:
-            form.latent_shape(bucket)
+    """Raises `DataError` for a size that the autoencoder does not take."""
+    feed_of(source, 1).check(config)
 
 
 class SkyFeed:
@@ -79,6 +75,19 @@ class SkyFeed:
         size = self.sizes[number % len(self.sizes)]
         count = max(1, self.size_of_batch * min(self.sizes) ** 2 // size**2)
         return replace(self.source, height=size, width=size).clips(number * self.size_of_batch, count, device)
+
+    def some(self, clips: int, device: torch.device, start: int = 0) -> Iterator[Tensor]:
+        """See `Feed`."""
+        batch = self.size_of_batch
+        yield from (self.source.clips(start + i, batch, device) for i in range(0, clips, batch))
+
+    def fitting(self, device: torch.device) -> Iterator[Tensor]:
+        """See `Feed`; of several sizes."""
+        sized = [replace(self.source, height=size, width=size) for size in (64, 96, 128)]
+        yield from (sized[i % 3].clips(i * 32, 32, device) for i in range(24))
+
+    def check(self, config: AutoencoderConfig) -> None:
+        """Skies have the size that is asked for."""
 
     def identity(self) -> dict[str, Any]:
         """See `Feed`."""
@@ -110,7 +119,7 @@ class ClipFeed:
         drawn = torch.randint(len(group), (self._count(bucket),), generator=generator).tolist()
         return torch.stack([self._whole(group, at) for at in drawn]).to(device).float()
 
-    def some(self, clips: int, device: torch.device) -> Iterator[Tensor]:
+    def some(self, clips: int, device: torch.device, start: int = 0) -> Iterator[Tensor]:
         """At most so many clips at even distances, in batches of one bucket."""
         total = len(self.clips)
         chosen = {i * total // min(clips, total) for i in range(min(clips, total))}
@@ -119,6 +128,16 @@ class ClipFeed:
             for start in range(0, len(wanted), self.size_of_batch):
                 some = wanted[start : start + self.size_of_batch]
                 yield torch.stack([self._whole(group, at) for at in some]).to(device).float()
+
+    def fitting(self, device: torch.device) -> Iterator[Tensor]:
+        """See `Feed`."""
+        return self.some(FIT_CLIPS, device)
+
+    def check(self, config: AutoencoderConfig) -> None:
+        """See `Feed`."""
+        form = CacheFormat(config.latent_channels, config.spatial_factor, config.temporal_factor)
+        for bucket in self._by_bucket:
+            form.latent_shape(bucket)
 
     def identity(self) -> dict[str, Any]:
         """See `Feed`."""
