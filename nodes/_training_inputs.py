@@ -57,6 +57,13 @@ def size() -> list[Any]:
     ]  # fmt: skip
 
 
+def clips_output() -> Any:
+    """The clips."""
+    return host.SoraClips.Output(
+        "clips", display_name="clips", tooltip="The clips, for Dataset Doctor, Cache Latents and Train Autoencoder."
+    )
+
+
 # --- Shared by the nodes that train --------------------------------------------------------------------------------
 
 

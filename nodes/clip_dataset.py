@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _checks, _training_data, _training_files, host
-from ._training_inputs import HIDDEN, number, size, switch, whole
+from ._training_inputs import HIDDEN, clips_output, number, size, switch, whole
 from .host import io
 
 
@@ -63,12 +63,7 @@ class SoraDiTClipDataset(io.ComfyNode):
                     advanced=True, display_name="sizes are multiples of",
                 ),
             ],
-            outputs=[
-                host.SoraClips.Output(
-                    "clips", display_name="clips",
-                    tooltip="The clips, for Dataset Doctor, Cache Latents and Train Autoencoder.",
-                )
-            ],
+            outputs=[clips_output()],
             hidden=HIDDEN,
         )  # fmt: skip
 

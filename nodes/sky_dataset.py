@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _checks, _training_data, host
-from ._training_inputs import HIDDEN, choice, size, whole
+from ._training_inputs import HIDDEN, choice, clips_output, size, whole
 from .host import io
 
 
@@ -41,12 +41,7 @@ class SoraDiTSkyDataset(io.ComfyNode):
                     advanced=True,
                 ),
             ],
-            outputs=[
-                host.SoraClips.Output(
-                    "clips", display_name="clips",
-                    tooltip="The clips, for Dataset Doctor, Cache Latents and Train Autoencoder.",
-                )
-            ],
+            outputs=[clips_output()],
             hidden=HIDDEN,
         )  # fmt: skip
 

@@ -10,13 +10,7 @@ from sora_dit.dit_core.errors import ConfigError
 from sora_dit.dit_core.generate import denoise_latent, model_objective
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.as_generated import AsGenerated, error_deviation
-from sora_dit.dit_core.training.starter.recipe import TEXT
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
-
-SMALL_TEXT = TEXT | {
-    "config": {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2,
-               "dropout_rate": 0.0}
-}  # fmt: skip
 
 
 def transformer() -> VideoDiT:
@@ -28,9 +22,9 @@ def transformer() -> VideoDiT:
     return VideoDiT(config)
 
 
-def test_as_generated_is_the_clip_noised_and_denoised_again():
+def test_as_generated_is_the_clip_noised_and_denoised_again(small_text):
     """The same as video to video by hand, at a level that the generator draws, and nearer for a lower one."""
-    model, text = transformer(), TextEncoder.from_config(SMALL_TEXT)
+    model, text = transformer(), TextEncoder.from_config(small_text)
     latent = torch.randn(2, 4, 2, 3, 3, generator=torch.Generator().manual_seed(1))
     spoil = AsGenerated(model, text, most=0.6, steps=3)
     got = spoil(latent, torch.Generator().manual_seed(4))
@@ -49,10 +43,10 @@ def test_as_generated_is_the_clip_noised_and_denoised_again():
 
 
 @pytest.mark.parametrize("settings", [{"most": 0.0}, {"most": 1.0}, {"steps": 0}])
-def test_as_generated_refuses_what_makes_no_sense(settings):
+def test_as_generated_refuses_what_makes_no_sense(settings, small_text):
     (name,) = settings
     with pytest.raises(ConfigError, match=f"As generated: got {name} = "):
-        AsGenerated(transformer(), TextEncoder.from_config(SMALL_TEXT), **settings)
+        AsGenerated(transformer(), TextEncoder.from_config(small_text), **settings)
 
 
 def test_the_errors_are_counted_channel_by_channel():

@@ -15,19 +15,15 @@ AUTOENCODER = AutoencoderConfig(
     temporal_downsample=(True,), spatial_downsample=(True,), latent_mean=(0.1,) * 4, latent_std=(0.5,) * 4,
 )  # fmt: skip
 TRANSFORMER = TransformerConfig(width=24, depth=1, heads=2, ff_width=32, text_width=16, patch=(1, 1, 1), text="both")
-TEXT = starter.TEXT | {
-    "config": {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2,
-               "dropout_rate": 0.0}
-}  # fmt: skip
 
 
-def test_no_weight_of_the_autoencoder_and_every_weight_of_the_transformer_changes(tmp_path, monkeypatch):
+def test_no_weight_of_the_autoencoder_and_every_weight_of_the_transformer_changes(tmp_path, monkeypatch, small_text):
     torch.manual_seed(0)
     model = CausalVideoAutoencoder(AUTOENCODER).half().float()  # so that storing it in half precision loses nothing
     before = copy.deepcopy(model.state_dict())
     save_bundle(tmp_path / "autoencoder.safetensors", {"autoencoder": (AUTOENCODER.to_dict(), before)}, {})
     monkeypatch.setattr(starter, "TRANSFORMER", TRANSFORMER)
-    monkeypatch.setattr(starter, "TEXT", TEXT)
+    monkeypatch.setattr(starter, "TEXT", small_text)
     used = spy(monkeypatch, "load_autoencoder", lambda made: made[0])
     trained = spy(monkeypatch, "starting_model", lambda made: (made, copy.deepcopy(made.state_dict())))
     size = ["--size", "16", "--frames", "3", "--clips", "6", "--batch", "2", "--device", "cpu"]

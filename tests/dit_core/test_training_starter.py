@@ -10,27 +10,22 @@ from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoenco
 from sora_dit.dit_core.checkpoint import load_bundle, save_bundle
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.starter.__main__ import main
-from sora_dit.dit_core.training.starter.recipe import TEXT
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 
 LATENTS = {"latent_mean": (0.1,) * 4, "latent_std": (0.5,) * 4}
 LINEAR = AutoencoderConfig(latent_channels=4, linear="alone", lookahead=1, **LATENTS)
-SMALL_TEXT = TEXT | {
-    "config": {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2,
-               "dropout_rate": 0.0}
-}  # fmt: skip
 SIZE = ["--size", "16", "--frames", "5", "--batch", "2", "--device", "cpu", "--warmup", "1"]
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path, small_text):
     """A linear codec that works, and a transformer of its latents."""
     torch.manual_seed(0)
     codec, other = CausalVideoAutoencoder(LINEAR), {}
     config = TransformerConfig(
         in_channels=4, width=24, depth=1, heads=2, ff_width=32, text_width=16, patch=(1, 1, 1), text="both", **LATENTS
     )
-    text = TextEncoder.from_config(SMALL_TEXT)
+    text = TextEncoder.from_config(small_text)
     parts = {"autoencoder": (LINEAR.to_dict(), codec.state_dict())}
     save_bundle(tmp_path / "codec.safetensors", parts, {})
     other["transformer"] = (config.to_dict(), VideoDiT(config).state_dict())

@@ -1,0 +1,13 @@
+"""What several tests of the training begin from."""
+
+from __future__ import annotations
+
+import pytest
+from sora_dit.dit_core.training.starter.recipe import TEXT
+
+
+@pytest.fixture(scope="session")
+def small_text() -> dict:
+    """The starter's text encoder, as small as it goes: 16 numbers a byte."""
+    small = {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    return TEXT | {"config": small | {"dropout_rate": 0.0}}
