@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +44,11 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
     if (module := _made_before(folder / MADE, asked, keep=at_once)) is None:
         with _training.learning():
             host.make_room()
+            watch = partial(_watched, cls)
             if start is None:
-                host.status(cls, "fitting")
-                module = new_autoencoder(_config(settings), clips, training, place)
+                module = new_autoencoder(_config(settings), clips, training, place, watch)
             else:
-                host.status(cls, "fitting")
-                module = _with_decoder(start, settings["training_seed"], clips, place)
+                module = _with_decoder(start, settings["training_seed"], clips, place, watch)
             desk = _training_watch.Desk(cls, folder, settings["steps"], Mirror(module, clips, place))
             if module.decoder is not None:  # else there is nothing to be trained in steps
                 desk.announce()
@@ -72,10 +75,7 @@ class Mirror:
 
     def __init__(self, module: Any, clips: Any, place: Any):
         self.module, self.place = module, place
-        count = min(self.clips_shown, len(clips))
-        self._videos = [
-            (_name(clips, index), clips.clip(index)) for index in range(0, len(clips), -(-len(clips) // count))
-        ]
+        self._videos = list(islice(_decoded(clips, self.clips_shown), self.clips_shown))
 
     def __call__(self, step: int) -> list:
         """A sample for each clip: original above, reconstruction below."""
@@ -92,6 +92,26 @@ class Mirror:
             frames = both.add(1).mul(127.5).round().to(torch.uint8).numpy()
             found.append(Sample(step, number, f"{name}, and as it comes back", frames))
         return found
+
+
+def _watched(cls: type, batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches that something is fitted to; says how many, raises when the person pressed cancel."""
+    for number, batch in enumerate(batches, 1):
+        host.check_cancelled()
+        host.status(cls, f"fitting, batch {number}")
+        yield batch
+
+
+def _decoded(clips: Any, wanted: int) -> Iterator[tuple[str, Any]]:
+    """(name, clip) at even distances, from each such place the first that can be decoded."""
+    from ..dit_core.errors import MediaError
+
+    apart = -(-len(clips) // min(wanted, len(clips)))
+    for first in range(0, len(clips), apart):
+        for index in range(first, min(first + apart, len(clips))):
+            with suppress(MediaError):
+                yield _name(clips, index), clips.clip(index)
+                break
 
 
 def _name(clips: Any, index: int) -> str:
@@ -122,7 +142,7 @@ def _config(settings: dict[str, Any]) -> Any:
     return AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | changes)
 
 
-def _with_decoder(start: Any, seed: int, clips: Any, place: Any) -> Any:
+def _with_decoder(start: Any, seed: int, clips: Any, place: Any, watch: Any) -> Any:
     """A copy of an autoencoder to train on; a linear one gets a decoder that can learn, its latents stay."""
     import torch
 
@@ -134,7 +154,7 @@ def _with_decoder(start: Any, seed: int, clips: Any, place: Any) -> Any:
         if start.config.linear != "alone":
             return with_changes(own, {}, seed)
         # a decoder that looks ahead does not go with convolutions; what it could do is fitted again without
-        return with_changes(own, {"linear": "encoder", "lookahead": 0}, seed, fitting_clips(clips, place))
+        return with_changes(own, {"linear": "encoder", "lookahead": 0}, seed, watch(fitting_clips(clips, place)))
 
 
 def _asked(clips: Any, start: Any, training: Any, settings: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ A perceptual term (perceptual.py) and a discriminator (adversary.py) may join; a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from .state import TrainingState
 
 MEASURED_SKIES = 10**7  # number of the first sky that latents are measured on: no training comes so far
 HELD_OUT_CLIPS = 16
+Watch = Callable[[Iterator[Tensor]], Iterable[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,22 @@ def reconstruction_loss(got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
 
 
 def new_autoencoder(
-    config: AutoencoderConfig, source: ClipSource, training: AutoencoderTraining, device: torch.device
+    config: AutoencoderConfig,
+    source: ClipSource,
+    training: AutoencoderTraining,
+    device: torch.device,
+    watch: Watch = iter,
 ) -> CausalVideoAutoencoder:
     """A model with random convolutions, its linear codec, if it has one, fitted to clips of the source.
 
+    watch: what the batches of clips go through on their way; it may raise to cancel.
     Raises `DataError` when the clips' sizes do not fit it.
     """
     check_sizes(source, config)
     torch.manual_seed(training.seed)
     model = CausalVideoAutoencoder(config).to(device)
     if model.linear is not None:
-        model.linear.fit(lambda: fitting_clips(source, device), training.whitening)
+        model.linear.fit(lambda: watch(fitting_clips(source, device)), training.whitening)
     return model
 
 

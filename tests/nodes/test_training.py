@@ -312,6 +312,51 @@ def test_a_linear_autoencoder_is_fitted_at_once_and_opened_the_second_time(go, s
     assert go("NewModel", vae=vae, clip=parts[1], latents=latents, width=24, depth=1, heads=2)[0].sha256 == model.sha256
 
 
+def test_cancel_while_a_codec_is_fitted_leaves_nothing(go, session, monkeypatch):
+    """Reading a long film for it may take minutes."""
+    clips, seen = go("SkyDataset", count=64, width=16, height=16, frames=5)[0], []
+    real = host.status
+
+    def status(cls, text):
+        seen.append(text)
+        if text == "fitting, batch 3":
+            session.cancel.set()
+        real(cls, text)
+
+    monkeypatch.setattr(host, "status", status)
+    with pytest.raises(Cancelled):
+        go("TrainAutoencoder", clips=clips, channels=8, run="ae", steps=5, kind="linear")
+    assert seen[-1] == "fitting, batch 3"
+    session.cancel.clear()
+    assert not list((session.output_dir / "sora_dit_training" / "ae").rglob("*.safetensors"))
+
+
+def test_a_broken_clip_is_not_the_one_that_is_shown(go):
+    from sora_dit.dit_core.errors import MediaError
+    from sora_dit.nodes._training_autoencoder import Mirror
+
+    clips = go("SkyDataset", count=6, width=16, height=16, frames=5)[0]
+
+    class Broken:
+        def __len__(self):
+            return len(clips)
+
+        def clip(self, index):
+            if index in (0, 1):
+                raise MediaError("broken")
+            return clips.clip(index)
+
+    class Codec:
+        def encode(self, video):
+            return type("Posterior", (), {"mean": video})
+
+        def decode(self, latent):
+            return latent
+
+    samples = Mirror(Codec(), Broken(), torch.device("cpu"))(1)
+    assert [sample.prompt.split(",")[0] for sample in samples] == ["clip 2", "clip 3"]
+
+
 def test_a_linear_autoencoder_that_models_may_need_is_not_replaced(go, say, session):
     clips, others = (go("SkyDataset", count=count, width=16, height=16, frames=5)[0] for count in (24, 25))
     what = {"channels": 8, "run": "ae", "steps": 5, "kind": "linear"}
