@@ -2,6 +2,7 @@
 
     python benchmarks/contact_sheet.py --output sheet.png                               16 prompts, the starter
     python benchmarks/contact_sheet.py --prompt "a storm over the sea" --output sheet.png --animation sheet.webp
+    python benchmarks/contact_sheet.py --rendered 6 --output rendered.png               what the training looks like
     python benchmarks/contact_sheet.py --mixed 6 --output mixed.png                     each scene rendered, generated
     python benchmarks/contact_sheet.py --blind 8 --output blind.png                     the same, shuffled, unlabelled
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from reconstruction import encode_decode
 from sora_dit.dit_core.checkpoint import load_bundle
 from sora_dit.dit_core.device import resolve_device
 from sora_dit.dit_core.errors import SoraDiTError
-from sora_dit.dit_core.skies import render
+from sora_dit.dit_core.skies import caption, render, sample_scene
 from torch import Tensor
 
 STARTER = Path(__file__).resolve().parents[1] / "models" / "starter" / "sora-dit-starter.safetensors"
@@ -66,19 +68,19 @@ def contact_sheet(clips: Tensor, captions: Sequence[str], columns: int = 6, scal
     gap, line = 4, 22
     sheet = Image.new("RGB", (columns * (width + gap) + gap, len(clips) * (height + line + gap) + gap), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for row, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
+    for row, (clip, text) in enumerate(zip(clips, captions, strict=True)):
         top = gap + row * (height + line + gap)
-        font = fitting_font(draw, caption, sheet.width - 3 * gap)
-        draw.text((gap + 2, top + 3), caption, INK, font)
+        font = fitting_font(draw, text, sheet.width - 3 * gap)
+        draw.text((gap + 2, top + 3), text, INK, font)
         for column, picture in enumerate(pictures(clip, columns)):
             place = (gap + column * (width + gap), top + line)
             sheet.paste(picture.resize((width, height), Image.Resampling.NEAREST), place)
     return sheet
 
 
-def fitting_font(draw: ImageDraw.ImageDraw, text: str, width: int) -> ImageFont.ImageFont:
-    """The largest size, 15 points or less, at which the text fits into `width` pixels (8 if none does)."""
-    for points in (15, 14, 13, 12, 11, 10, 9, 8):
+def fitting_font(draw: ImageDraw.ImageDraw, text: str, width: int, most: int = 15) -> ImageFont.ImageFont:
+    """The largest size, `most` points or less, at which the text fits into `width` pixels (8 if none does)."""
+    for points in range(most, 7, -1):
         try:
             font = ImageFont.load_default(points)
         except (TypeError, OSError):  # Pillow before 10.1, or built without FreeType: one size only
@@ -94,23 +96,32 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     sheet.save(path)
 
 
-def animation(clips: Tensor, fps: float, path: Path, columns: int = 4, scale: int = 2) -> None:
-    """All clips side by side, moving for ever, as .webp or .gif. clips: [N, F, H, W, 3] in 0..1."""
+def animation(
+    clips: Tensor, captions: Sequence[str], fps: float, path: Path, columns: int = 4, scale: int = 2
+) -> None:
+    """All clips side by side with their captions below, moving for ever, as .webp or .gif.
+
+    clips: [N, F, H, W, 3] in 0..1; pixels are enlarged smoothly, as a video player does.
+    """
     n, frames, height, width, _ = clips.shape
-    rows = -(-n // columns)
-    gap = 4
+    gap, words = 6, 62
+    width, height = width * scale, height * scale
+    places = [(gap + i % columns * (width + gap), gap + i // columns * (height + words + gap)) for i in range(n)]
+    paper = Image.new("RGB", (columns * (width + gap) + gap, -(-n // columns) * (height + words + gap) + gap), PAPER)
+    draw = ImageDraw.Draw(paper)
+    for (left, top), text in zip(places, captions, strict=True):
+        lines = textwrap.wrap(text, max(8, width // 6), max_lines=4, placeholder=" ...")
+        font = fitting_font(draw, max(lines, key=draw.textlength), width, most=12)
+        draw.multiline_text((left, top + height + 2), "\n".join(lines), INK, font, spacing=2)
     moving = []
     for f in range(frames):
-        sheet = Image.new("RGB", (columns * (width * scale + gap) + gap, rows * (height * scale + gap) + gap), PAPER)
+        sheet = paper.copy()
         for i in range(n):
-            picture = pictures(clips[i, f : f + 1], 1)[0].resize(
-                (width * scale, height * scale), Image.Resampling.NEAREST
-            )
-            place = (gap + i % columns * (width * scale + gap), gap + i // columns * (height * scale + gap))
-            sheet.paste(picture, place)
+            picture = pictures(clips[i, f : f + 1], 1)[0]
+            sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), places[i])
         moving.append(sheet)
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"quality": 90} if path.suffix == ".webp" else {}
+    options = {"quality": 75, "method": 4} if path.suffix == ".webp" else {}
     moving[0].save(path, save_all=True, append_images=moving[1:], duration=round(1000 / fps), loop=0, **options)
 
 
@@ -121,6 +132,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--model", type=Path, default=STARTER, help="bundle (default: the starter)")
     add("--prompt", action="append", help="a prompt; may be given several times (default: 16 of ours)")
     add("--prompts-file", type=Path, help="a text file with one prompt a line")
+    add("--rendered", type=int, default=0, metavar="N", help="instead: N rendered scenes of the training")
     add("--mixed", type=int, default=0, metavar="N", help="instead: N held-out scenes, each rendered, through the "
         "autoencoder, and generated from its caption")  # fmt: skip
     add("--output", type=Path, required=True, help="PNG file")
@@ -149,6 +161,10 @@ def make_clips(args: argparse.Namespace) -> tuple[Tensor, list[str], float]:
             f"{args.model} is not a complete bundle; expected transformer, text encoder and autoencoder."
         )
     size = ClipSize.of(bundle, args.size, args.frames)
+    if args.rendered:
+        scenes = [sample_scene(args.seed, index) for index in range(args.rendered)]
+        clips = render(scenes, size.frames, size.height, size.width, size.fps)
+        return clips, [caption(scene, seed=index) for index, scene in enumerate(scenes)], size.fps
     sampling = Sampling(args.steps, args.guidance, args.sampler, shift=args.shift)
     prompts = list(args.prompt or ())
     if args.prompts_file:
@@ -184,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     save_sheet(contact_sheet(clips, captions, args.columns, args.scale), args.output)
     if args.animation:
-        animation(clips, fps, args.animation, scale=args.scale)
+        animation(clips, captions, fps, args.animation, scale=args.scale)
     return 0
 
 

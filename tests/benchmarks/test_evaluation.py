@@ -314,7 +314,7 @@ def test_contact_sheet_and_animation(tmp_path):
     assert sheet.getpixel((4 + 5 * 52 + 10, top + 5)) == (255, 255, 255)
     assert sheet.getpixel((10, top + 58 + 5)) == (0, 0, 255)
     for name in ("moving.webp", "moving.gif"):
-        sheets.animation(clips, 8.0, tmp_path / name)
+        sheets.animation(clips, ["first", "second " * 60], 8.0, tmp_path / name)
         with Image.open(tmp_path / name) as image:
             assert image.n_frames >= 2
     assert len(set(sheets.PROMPTS)) == 16 and "a red hot-air balloon rising over the sea at sunset" in sheets.PROMPTS
