@@ -110,12 +110,8 @@ def _decoded(clips: Any, wanted: int) -> Iterator[tuple[str, Any]]:
     for first in range(0, len(clips), apart):
         for index in range(first, min(first + apart, len(clips))):
             with suppress(MediaError):
-                yield _name(clips, index), clips.clip(index)
+                yield clips.name(index), clips.clip(index)
                 break
-
-
-def _name(clips: Any, index: int) -> str:
-    return clips.name(index) if hasattr(clips, "name") else f"clip {index}"
 
 
 def _training_of(settings: dict[str, Any]) -> Any:

@@ -29,9 +29,17 @@ if TYPE_CHECKING:
 
 
 class TrainingClips(Protocol):
-    """What a trainer needs of its data."""
+    """What a trainer needs of its data. Derive from it: `name` and `group` then have something to say already."""
 
     def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """Of clip `index`, for people."""
+        return f"clip {index}"
+
+    def group(self, index: int) -> str:
+        """What clip `index` was cut from: clips of one group are alike, and are held out together."""
+        return str(index)
 
     def bucket(self, index: int) -> Bucket:
         """Frames, height and width of clip `index`."""
@@ -55,7 +63,7 @@ class Window:
     frames: tuple[int, ...]
 
 
-class ClipSet:
+class ClipSet(TrainingClips):
     """Clips cut from the files of a folder, resampled, and brought to buckets; in the order of names and of time.
 
     Args:
@@ -222,7 +230,7 @@ def _counted(clip: SurveyedClip, numbers: set[int], size: tuple[int, int]) -> It
             yield number, picture
 
 
-class SkyClips:
+class SkyClips(TrainingClips):
     """The first `count` clips of a `SkySource` (rendered when asked for), all in one bucket.
 
     Args:

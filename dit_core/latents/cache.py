@@ -120,7 +120,7 @@ class _Caching:
         done, total = len(self.place.done()), len(self.clips)
         try:
             for bucket, group in self._groups():
-                on_progress(done, total, self._name(group[0]))
+                on_progress(done, total, self.clips.name(group[0]))
                 videos = self._decode(group)
                 if videos:
                     self._encode(bucket, videos)
@@ -169,7 +169,7 @@ class _Caching:
             captions = list(self.clips.captions(index))[: self.options.wordings]
             ids, mask = self.text.tokenize(captions)
             tokens = ids.masked_fill(~mask, 0).to(_token_type(self.text))
-            self.waiting.append(Entry(index, bucket, self._group(index), latent, tokens))
+            self.waiting.append(Entry(index, bucket, self.clips.group(index), latent, tokens))
         size = sum(entry.latent.numel() * entry.latent.itemsize for entry in self.waiting)
         if size >= self.options.shard_bytes or time.monotonic() - self.since > SHARD_SECONDS:
             self._write()
@@ -177,15 +177,6 @@ class _Caching:
     def _write(self) -> None:
         self.place.write(self.waiting)
         self.waiting, self.since = [], time.monotonic()
-
-    def _name(self, index: int) -> str:
-        name = getattr(self.clips, "name", None)
-        return name(index) if name else f"clip {index}"
-
-    def _group(self, index: int) -> str:
-        """What the clip was cut from: clips of one file are alike, and must not be on both sides of a split."""
-        group = getattr(self.clips, "group", None)
-        return group(index) if group else str(index)
 
 
 def _token_type(text: TextEncoder) -> torch.dtype:

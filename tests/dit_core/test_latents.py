@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
-from sora_dit.dit_core.data import Bucket, Fingerprint, plan_cache
+from sora_dit.dit_core.data import Bucket, Fingerprint, TrainingClips, plan_cache
 from sora_dit.dit_core.errors import Cancelled, CheckpointError, ConfigError, DataError, MediaError
 from sora_dit.dit_core.latents import LatentStore, cache, cache_format, cache_latents, folder
 from sora_dit.dit_core.lock import FolderInUse, folder_lock
@@ -29,7 +29,7 @@ TEXT = {
 WIDE, TALL = Bucket(3, 16, 24), Bucket(5, 24, 16)
 
 
-class Clips:
+class Clips(TrainingClips):
     """24 little clips in two buckets, two of each file, with one, two or three captions; some may be broken."""
 
     def __init__(self, broken=(), seed=0, after=lambda index: None):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.checkpoint import load_bundle
-from sora_dit.dit_core.data import Bucket, Fingerprint
+from sora_dit.dit_core.data import Bucket, Fingerprint, TrainingClips
 from sora_dit.dit_core.errors import CheckpointError
 from sora_dit.dit_core.latents import LatentStore, cache_latents
 from sora_dit.dit_core.lora import LoraConfig
@@ -33,7 +33,7 @@ CONFIG = TransformerConfig(
 )
 
 
-class Clips:
+class Clips(TrainingClips):
     """20 clips of two sizes."""
 
     def __init__(self, seed=0):

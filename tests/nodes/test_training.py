@@ -332,12 +332,13 @@ def test_cancel_while_a_codec_is_fitted_leaves_nothing(go, session, monkeypatch)
 
 
 def test_a_broken_clip_is_not_the_one_that_is_shown(go):
+    from sora_dit.dit_core.data import TrainingClips
     from sora_dit.dit_core.errors import MediaError
     from sora_dit.nodes._training_autoencoder import Mirror
 
     clips = go("SkyDataset", count=6, width=16, height=16, frames=5)[0]
 
-    class Broken:
+    class Broken(TrainingClips):
         def __len__(self):
             return len(clips)
 
