@@ -6,6 +6,7 @@ test here is skipped. COMFYUI_FRONTEND: the `static` folder of another frontend 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -287,3 +288,16 @@ def sky_clips():
 def small_models():
     """`fill_models`, for tests that start ComfyUI's Python themselves."""
     return fill_models
+
+
+@pytest.fixture(scope="module")
+def ed(comfy):
+    """The editor of the server in a headless browser; skips where there is none."""
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("playwright is not installed")
+    spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
+    browser = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(browser)
+    with browser.editor(comfy.url) as page:
+        page.kit = browser
+        yield page

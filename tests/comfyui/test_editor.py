@@ -5,7 +5,6 @@ Needs playwright in this Python, and a Chromium that CHROMIUM names.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -14,17 +13,6 @@ import sora_dit
 
 WORKFLOWS = Path(sora_dit.__file__).parent / "workflows"
 TEMPLATES = ("text_to_video", "encode_decode", "video_to_video")
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
-
-
-@pytest.fixture(scope="module")
-def ed(comfy):
-    spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
-    browser = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(browser)
-    with browser.editor(comfy.url) as page:
-        page.kit = browser
-        yield page
 
 
 def workflow(name: str) -> dict:

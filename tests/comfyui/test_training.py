@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import os
 import time
@@ -109,19 +108,6 @@ def test_server_and_headless_train_to_the_same_clip(comfy, my_clips, tmp_path, n
 
 # --- In the editor -----------------------------------------------------------------------------------------------
 
-no_browser = pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
-
-
-@pytest.fixture(scope="module")
-def ed(comfy):
-    spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
-    browser = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(browser)
-    with browser.editor(comfy.url) as page:
-        yield page
-
-
-@no_browser
 @pytest.mark.parametrize("name", ["train_from_folder", "train_lora", "train_starter"])
 def test_the_editor_makes_of_a_template_what_our_converter_makes(ed, name):
     ed.load(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
@@ -133,7 +119,6 @@ def test_the_editor_makes_of_a_template_what_our_converter_makes(ed, name):
     }
 
 
-@no_browser
 def test_the_node_shows_curves_while_it_trains(comfy, ed):
     ed.load(json.loads((WORKFLOWS / "train_starter.json").read_text(encoding="utf-8")))
     for node in CHANGES.values():
