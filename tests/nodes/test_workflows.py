@@ -85,7 +85,8 @@ def test_the_first_example_is_the_one_we_promise():
         "height": 96,
         "frames": 25,
     }
-    assert by_title["Assemble video"]["fps"] == 12.0 and "sky" in by_title["Prompt"]["text"]
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert by_title["Assemble video"]["fps"] == 12.0 and f'Prompt.text={by_title["Prompt"]["text"]}"' in readme
     denoise = next(node for node in FILES["text_to_video"]["nodes"] if node["title"] == "Denoise")
     assert denoise["widgets_values"][1] in ("fixed", "randomize")
 
@@ -107,4 +108,5 @@ def test_they_run_one_after_the_other(models_folder, tmp_path):
     assert '"a red balloon"' in texts["prompt"] and json.loads(texts["workflow"])["version"] == 0.4
     facts = json.loads(texts["sora_dit"])
     denoise = next(one for one in facts["nodes"].values() if "seed" in one)
-    assert denoise["seed"] == 1 and denoise["sampler"] == "dpmpp_2m" and denoise["seconds_per_step"] > 0
+    (seed,) = (node["widgets_values"][0] for node in FILES["text_to_video"]["nodes"] if node["title"] == "Denoise")
+    assert denoise["seed"] == seed and denoise["sampler"] == "dpmpp_2m" and denoise["seconds_per_step"] > 0
