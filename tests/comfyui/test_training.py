@@ -92,7 +92,7 @@ def test_server_and_headless_train_to_the_same_clip(comfy, my_clips, tmp_path, n
         "Autoencoder": {"channels": 6, "run": "ae_same"}, "New model": {"width": 24, "depth": 1, "heads": 2},
         "Train": {"steps": 3, "batch": 2, "run": f"same_{name}"}, "Size": small, "Timesteps": {"steps": 4},
         "Train LoRA": {"steps": 3, "batch": 2, "run": f"same_{name}"},
-        "Save video": {"filename_prefix": f"same_{name}"},
+        "Save video": {"filename_prefix": f"same_{name}"}, "Latents": {"name": f"same_{name}"},
     }  # fmt: skip
     what = json.loads((TWIN.parent / f"{name}.json").read_text(encoding="utf-8"))
     for node in what.values():
