@@ -87,7 +87,7 @@ def require_clips(clips: Any) -> Any:
         SoraDiTError: something else is connected.
         DataError: no clip is long enough, or caption files cannot be used.
     """
-    if not all(hasattr(clips, name) for name in ("bucket", "captions", "clip", "fingerprint")):
+    if not all(hasattr(clips, name) for name in ("bucket", "captions", "clip", "fingerprint", "name", "group")):
         raise SoraDiTError(f"clips is {_checks.described(clips)}; connect Clip Dataset or Sky Dataset.")
     if hasattr(clips, "survey"):  # made without being strict, so that the doctor can look at it
         return type(clips)(clips.survey, clips.rules, clips.split_cuts)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# (axis of the pixel in a box, axis of the latent in a neighbourhood) of weights unfolded as in `_unfolded`
+# (axis of the pixel in a box, axis of the latent in a neighbourhood) of weights, the axis of outputs unfolded
 _TIME, _ROWS, _COLUMNS = (1, 5), (2, 6), (3, 7)
 
 
@@ -31,7 +31,7 @@ class Joins:
     """
 
     deviation: Tensor
-    space: float = 2.0
+    space: float = 3.0  # with 2 the grid of the starter's clips still shows, with more real clips lose too much
     time: float = 0.2
 
 
@@ -44,7 +44,8 @@ def solve_joined(
     squares, products: E[n n^T] `[K, K]` and E[n y^T] `[K, outputs]` of neighbourhoods n and boxes y, both without
     their means, K = C * depth * sides^2. box: t frames and s pixels.
     """
-    diagonal = squares.diagonal() + 0.5 * _powers(weight, joins, squares)
+    variance = joins.deviation.to(squares).square()[:, None, None, None].expand(weight.shape[1:])
+    diagonal = squares.diagonal() + 0.5 * joins.space * variance.flatten()  # eases the way, roughly is enough
     flat, target = weight.flatten(1).to(squares), products.T
 
     def normal(x: Tensor) -> Tensor:
@@ -63,21 +64,10 @@ def solve_joined(
     return flat.view(weight.shape).to(weight)
 
 
-def _powers(weight: Tensor, joins: Joins, like: Tensor) -> Tensor:
-    """The errors' variance at each place of a neighbourhood [K], times the weight of steps in space."""
-    variance = joins.deviation.to(like).square()[:, None, None, None]
-    return joins.space * variance.expand(weight.shape[1:]).flatten()
-
-
-def _unfolded(weight: Tensor, box: tuple[int, int]) -> Tensor:
-    """`[c * t * s * s, C, depth, sides, sides]` -> `[c, t, s, s, C, depth, sides, sides]`, a view."""
-    time, space = box
-    return weight.view(-1, time, space, space, *weight.shape[1:])
-
-
 def _steps_gradient(weight: Tensor, joins: Joins, box: tuple[int, int]) -> Tensor:
     """Half the gradient of the weighted, expected squared steps across a box's borders, shaped as `weight`."""
-    w = _unfolded(weight, box)
+    time, space = box
+    w = weight.view(-1, time, space, space, *weight.shape[1:])  # [c, t, s, s, C, depth, sides, sides]
     gradient = torch.zeros_like(w)
     variance = joins.deviation.to(weight).square()[:, None, None, None]
     for (pixel, latent), strength in ((_TIME, joins.time), (_ROWS, joins.space), (_COLUMNS, joins.space)):

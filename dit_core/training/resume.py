@@ -52,7 +52,7 @@ def told(differ: dict[str, Difference], most: int = 6) -> str:
     """The sentences, joined; of more than `most` the first ones, and how many more there are."""
     shown = list(differ.values())[:most]
     rest = len(differ) - len(shown)
-    return " ".join([*shown, *([f"{rest} more settings differ."] if rest else [])])
+    return " ".join([*shown, *([f"{rest} more differ."] if rest else [])])
 
 
 def accepts(differ: dict[str, Difference]) -> bool:

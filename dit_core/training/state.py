@@ -125,7 +125,7 @@ class TrainingState:
             rival.module.load_state_dict(_under(tensors, f"rival.{name}."))
         names = self._parameter_names()
         for name, optimiser in self._named_optimisers():
-            _load_optimiser(optimiser, names, _under(tensors, f"optimiser.{name}."))
+            self._load_optimiser(optimiser, names, _under(tensors, f"optimiser.{name}."))
         return True
 
     def all_optimisers(self) -> list[torch.optim.Optimizer]:
@@ -147,6 +147,22 @@ class TrainingState:
         modules = self.modules | {name: rival.module for name, rival in self.rivals.items()}
         return {id(p): f"{name}.{key}" for name, module in modules.items() for key, p in module.named_parameters()}
 
+    def _load_optimiser(
+        self, optimiser: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, Tensor]
+    ) -> None:
+        by_name: dict[str, dict[str, Tensor]] = {}
+        for place, value in tensors.items():
+            name, _, key = place.rpartition(":")
+            by_name.setdefault(name, {})[key] = value
+        ordered = [names[id(p)] for group in optimiser.param_groups for p in group["params"]]
+        if not by_name.keys() <= set(ordered):
+            raise CheckpointError(
+                f"Training state {self.path}: has optimiser state of parameters that this training does not have; "
+                "expected one saved by this version. Use another folder to begin anew."
+            )
+        state = {index: by_name[name] for index, name in enumerate(ordered) if name in by_name}
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
     def _check_settings(self, saved: dict[str, Any]) -> None:
         differ = differences(saved, self.settings, self.defaults)
         if differ and not (self._marker().exists() and accepts(differ)):
@@ -166,13 +182,3 @@ def _optimiser_tensors(optimiser: torch.optim.Optimizer, names: dict[int, str]) 
         for p, entry in optimiser.state.items()
         for key, value in entry.items()
     }
-
-
-def _load_optimiser(optimiser: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, Tensor]) -> None:
-    by_name: dict[str, dict[str, Tensor]] = {}
-    for place, value in tensors.items():
-        name, _, key = place.rpartition(":")
-        by_name.setdefault(name, {})[key] = value
-    ordered = [names[id(p)] for group in optimiser.param_groups for p in group["params"]]
-    state = {index: by_name[name] for index, name in enumerate(ordered) if name in by_name}
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

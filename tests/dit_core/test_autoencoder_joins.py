@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder, Joins
@@ -51,14 +49,18 @@ def test_nothing_else_has_less_error_and_steps_together():
     assert steps_of_impulses(solved, joins) < 0.5 * steps_of_impulses(start, joins)
 
 
-def test_without_errors_least_squares_stays_what_it_is():
+def fitted(channels: int, count: int, joins: Joins | None = None) -> CausalVideoAutoencoder:
+    """A linear codec of skies."""
     torch.manual_seed(0)
-    plain = CausalVideoAutoencoder(AutoencoderConfig(latent_channels=8, linear="alone", lookahead=1))
-    clips = [SOURCE.clips(0, 24, CPU)]
-    plain.linear.fit(lambda: clips)
-    plain.linear.fit_decoder(clips, ridge=1e-3)
-    joined = copy.deepcopy(plain)
-    joined.linear.fit_decoder(clips, ridge=1e-3, joins=Joins(torch.zeros(8)))
+    model = CausalVideoAutoencoder(AutoencoderConfig(latent_channels=channels, linear="alone", lookahead=1))
+    clips = [SOURCE.clips(0, count, CPU)]
+    model.linear.fit(lambda: clips)
+    model.linear.fit_decoder(clips, ridge=1e-3, joins=joins)
+    return model
+
+
+def test_without_errors_least_squares_stays_what_it_is():
+    plain, joined = fitted(8, 24), fitted(8, 24, Joins(torch.zeros(8)))
     video = SOURCE.clips(900, 4, CPU)
     with torch.no_grad():
         latent = plain.encode(video).mean
@@ -67,14 +69,8 @@ def test_without_errors_least_squares_stays_what_it_is():
 
 def test_a_grid_of_errors_is_hidden_and_the_picture_kept():
     """Each latent of a clip with an error of its own, which is what gives the boxes of a generated clip away."""
-    torch.manual_seed(0)
-    plain = CausalVideoAutoencoder(AutoencoderConfig(latent_channels=16, linear="alone", lookahead=1))
-    clips = [SOURCE.clips(0, 48, CPU)]
-    plain.linear.fit(lambda: clips)
-    plain.linear.fit_decoder(clips, ridge=1e-3)
-    joined, grid = copy.deepcopy(plain), TokenGrid.of(plain.config)
-    joined.linear.fit_decoder(clips, ridge=1e-3, joins=Joins(torch.full((16,), 0.3)))
-
+    plain, joined = fitted(16, 48), fitted(16, 48, Joins(torch.full((16,), 0.3), space=2.0))
+    grid = TokenGrid.of(plain.config)
     video = SOURCE.clips(900, 8, CPU)
     with torch.no_grad():
         clean = plain.encode(video).mean
@@ -91,11 +87,7 @@ def test_a_grid_of_errors_is_hidden_and_the_picture_kept():
 
 @pytest.mark.parametrize("chunk", [1, 2, 3])
 def test_chunks_still_equal_the_whole_clip(chunk):
-    torch.manual_seed(0)
-    model = CausalVideoAutoencoder(AutoencoderConfig(latent_channels=8, linear="alone", lookahead=1))
-    clips = [SOURCE.clips(0, 16, CPU)]
-    model.linear.fit(lambda: clips)
-    model.linear.fit_decoder(clips, ridge=1e-3, joins=Joins(torch.full((8,), 0.2)))
+    model = fitted(8, 16, Joins(torch.full((8,), 0.2)))
     with torch.no_grad():
         latent = torch.randn(1, 8, 5, 4, 4)
         torch.testing.assert_close(model.decode(latent, chunk), model.decode(latent), atol=1e-5, rtol=0)

@@ -50,7 +50,7 @@ def test_a_decoder_is_fitted_to_what_a_transformer_errs_by_and_tells_how(files, 
     assert moved == {"linear.up.weight", "linear.up.bias"}
     told = made.header.provenance["autoencoder"]
     assert told["decoder_fitted_on_clips"] == 8 and told["source"]["height"] == 16
-    assert told["joins"]["space"] == 2.0 and told["joins"]["most"] == 0.5 and len(told["joins"]["transformer"]) == 64
+    assert told["joins"]["space"] == 3.0 and told["joins"]["most"] == 0.5 and len(told["joins"]["transformer"]) == 64
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["done"] is True
     first = made.autoencoder.linear.up.weight
     assert refit(files, "--refit", "8", "--joins", "50", "5") == 0

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from ...autoencoder import Joins
 from ...errors import SoraDiTError
 from ..options import add_autoencoder_options
 from ..transformer import TransformerTraining
@@ -55,6 +56,7 @@ def options() -> argparse.ArgumentParser:
         default=TransformerTraining.timestep_mean,
         help="more = more of the training at high noise, where a larger clip's layout is decided",
     )
+    parser.add_argument("--known", type=float, default=TransformerTraining.known, help="share with known frames")
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the blocks on a CPU too (needs a C++ compiler)")
     parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
@@ -74,7 +76,7 @@ def options() -> argparse.ArgumentParser:
         metavar="STARTER",
         help="bundle with a transformer: with --refit, hide where its errors would show between boxes",
     )
-    parser.add_argument("--joins", type=float, nargs=2, default=[2.0, 0.2], metavar=("SPACE", "TIME"),
+    parser.add_argument("--joins", type=float, nargs=2, default=[Joins.space, Joins.time], metavar=("SPACE", "TIME"),
                         help="how much such a step counts beside the squared error of a pixel")  # fmt: skip
     parser.add_argument("--text", type=Path, help="bundle with a text encoder that can read (made by the stage `text`)")
     parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")

@@ -54,6 +54,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
         optimiser=args.optimiser,
         lr=args.lr or TransformerTraining.lr,
         timestep_mean=args.timestep_mean,
+        known=args.known,
         precision=args.precision,
         compile=args.compile or None,
         seed=args.seed,
