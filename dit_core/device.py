@@ -76,7 +76,7 @@ def training_dtype(choice: str = "auto", device: str | torch.device = "cpu") -> 
 
     Args:
         choice: "auto", "float32" or "bfloat16". "auto" is bfloat16 where matrix units multiply it faster than float32:
-            on GPUs that have it and on CPUs with AMX (there products are 4 to 8 times as fast); else float32. float16
+            on GPUs that have it, on CPUs with AMX or AVX512-BF16 (4 to 8 times as fast there); else float32. float16
             would need a scaled loss and is not offered.
         device: as `resolve_device` returns it.
 
@@ -93,9 +93,10 @@ def training_dtype(choice: str = "auto", device: str | torch.device = "cpu") -> 
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has matrix units for bfloat16 (AMX) that PyTorch uses; without them it is very slow."""
+    """Whether this CPU has products of bfloat16 (AMX, AVX512-BF16) that PyTorch uses; without them it is very slow."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16")) and torch.backends.mkldnn.is_available()
+    fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+    return bool(fast) and torch.backends.mkldnn.is_available()
 
 
 def _has_bfloat16(device: torch.device) -> bool:

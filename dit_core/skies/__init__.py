@@ -1,10 +1,21 @@
 """Rendered skies: captioned clips made from numbers, an endless data set whose answers are known.
 
-`sample_scene` draws a scene, `caption` describes it, `render` makes the frames, `attributes` tells what is in it.
+`sample_scene` (or `sample_balanced`) draws a scene, `caption` describes it, `render` makes the frames, `attributes`
+tells what is in it.
 """
 
 from .captions import caption, prompt_for
 from .render import render
-from .scene import HELD_OUT, VALUES, SkyScene, attributes, sample_scene
+from .scene import HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
 
-__all__ = ["HELD_OUT", "VALUES", "SkyScene", "attributes", "caption", "prompt_for", "render", "sample_scene"]
+__all__ = [
+    "HELD_OUT",
+    "VALUES",
+    "SkyScene",
+    "attributes",
+    "caption",
+    "prompt_for",
+    "render",
+    "sample_balanced",
+    "sample_scene",
+]

@@ -98,7 +98,7 @@ _RAIN = {
 }
 _KEEP = {
     "time": 0.82, "cover": 0.70, "direction": 0.62, "speed": 0.45, "ground": 0.78,
-    "light": 0.62, "object": 0.92, "object_color": 0.92, "object_direction": 0.45, "rain": 0.85,
+    "light": 0.62, "object_color": 0.92, "object_direction": 0.6, "rain": 0.85,
 }  # fmt: skip
 
 
@@ -135,9 +135,12 @@ def prompt_for(words: dict[str, str], seed: int) -> str:
 
 
 def _drop(words: dict[str, str], rng: random.Random) -> dict[str, str]:
-    """Keep some of the attributes; say seldom what is not there."""
+    """Keep some of the attributes; say seldom what is not there.
+
+    What flies is always named: a prompt that names nothing in the air shall get nothing in the air.
+    """
     terse = rng.random() < 0.25
-    keep = {k for k in words if rng.random() < _KEEP[k] * (0.6 if terse else 1.0)}
+    keep = {k for k in words if k == "object" or rng.random() < _KEEP[k] * (0.6 if terse else 1.0)}
     if words["object"] == "none" and rng.random() < 0.86:
         keep.discard("object")
     if words["rain"] == "no" and rng.random() < 0.95:
@@ -146,7 +149,7 @@ def _drop(words: dict[str, str], rng: random.Random) -> dict[str, str]:
         keep.discard("light")
     if words["ground"] == "none" and rng.random() < 0.5:
         keep.discard("ground")
-    if "object" not in keep:
+    if words["object"] == "none":
         keep -= {"object_color", "object_direction"}
     if len(keep & {"time", "cover", "direction", "ground", "object"}) < 2:
         keep |= {"time", rng.choice(("cover", "direction", "ground"))}

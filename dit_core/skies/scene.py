@@ -54,6 +54,8 @@ HELD_OUT: tuple[tuple[str, str, str], ...] = (
 
 _ALL = tuple((t, c, g) for t in TIMES for c in COVERS for g in GROUNDS)
 _TRIPLES = {"train": tuple(x for x in _ALL if x not in HELD_OUT), "heldout": HELD_OUT}
+_SHARE = {"balloon": 0.31, "birds": 0.12, "plane": 0.12, "none": 0.45}
+_UP_TO = dict(zip(_SHARE, (0.31, 0.43, 0.55, 1.0), strict=True))  # its running sums
 _LIGHT_X = {"left": 0.2, "center": 0.5, "right": 0.8, "none": 0.5}
 _MASK = (1 << 64) - 1
 
@@ -112,7 +114,7 @@ def sample_scene(seed: int, index: int, split: str = "train") -> SkyScene:
     light = "none" if cover == "overcast" or pick < 0.13 else LIGHTS[1 + int((pick - 0.13) / 0.87 * 3)]
     rain = u() < 0.35 and cover in ("broken", "overcast")
     pick = u()
-    kind = "balloon" if pick < 0.31 else "birds" if pick < 0.43 else "plane" if pick < 0.55 else "none"
+    kind = next(kind for kind, most in _UP_TO.items() if pick < most)
     color = COLORS[int(u() * len(COLORS))]
     heading = DIRECTIONS[int(u() * 2)]
     horizon = {"sea": 0.66, "hills": 0.76, "city": 0.80, "none": 1.06}[ground] + 0.06 * u()
@@ -133,6 +135,18 @@ def sample_scene(seed: int, index: int, split: str = "train") -> SkyScene:
         **_place_object(kind, 1 if heading == "right" else -1, horizon, u),
         variation=tuple(u() for _ in range(8)),
     )  # fmt: skip
+
+
+def sample_balanced(seed: int, index: int, split: str = "train") -> SkyScene:
+    """As `sample_scene`, from the same skies, but empty air, balloons, birds and planes come equally often.
+
+    What is small and rare is learned last; a training set of these needs half as many clips for it.
+    """
+    for attempt in range(64):
+        scene = sample_scene(seed, index * 64 + attempt, split)
+        if random.Random(f"{seed}/{index}/{attempt}").random() * _SHARE[scene.object] < min(_SHARE.values()):
+            break
+    return scene
 
 
 def _place_object(kind: str, sign: int, horizon: float, u) -> dict[str, float]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..autoencoder import CausalVideoAutoencoder
 from ..latents.protocol import Batch
-from ..skies import caption, render, sample_scene
+from ..skies import SkyScene, caption, render, sample_balanced, sample_scene
 from ..text import TextEncoder
 
 
@@ -27,16 +27,21 @@ class SkySource:
     width: int = 128
     fps: float = 8.0
     split: str = "train"
+    balanced: bool = False  # empty air, balloons, birds and planes equally often; see `sample_balanced`
+
+    def scene(self, index: int) -> SkyScene:
+        """Scene number `index`."""
+        return (sample_balanced if self.balanced else sample_scene)(self.seed, index, self.split)
 
     def clips(self, start: int, count: int, device: torch.device | str) -> Tensor:
         """Clips start .. start + count - 1 as [count, 3, F, H, W] in -1..1, float32."""
-        scenes = [sample_scene(self.seed, i, self.split) for i in range(start, start + count)]
+        scenes = [self.scene(i) for i in range(start, start + count)]
         video = render(scenes, self.frames, self.height, self.width, self.fps, device)
         return video.permute(0, 4, 1, 2, 3).contiguous() * 2 - 1
 
     def captions(self, index: int, count: int) -> list[str]:
         """`count` wordings of clip `index`."""
-        scene = sample_scene(self.seed, index, self.split)
+        scene = self.scene(index)
         return [caption(scene, seed=index * 16 + k) for k in range(count)]
 
 

@@ -45,6 +45,9 @@ class TransformerConfig:
     qk_norm: str = "head"  # RMS norm of queries and keys: none | head: over one head | width: over all heads (Wan)
     cross_norm: bool = True  # an affine layer norm before text attention (Wan)
     rope_theta: float = 10000.0  # base of the rotary frequencies
+    # Harmonics of its place in the frame that a token is told (`frame_position`). Rotary positions are distances: with
+    # them alone "on the left" has to be found out from the edges of the frame. 0 = none (DiT-likes of the Wan family).
+    frame_position: int = 0
     norm_eps: float = 1e-6
     latent_mean: tuple[float, ...] | None = None  # latent statistics per channel; None = latents are used as they are
     latent_std: tuple[float, ...] | None = None
@@ -62,6 +65,10 @@ class TransformerConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"Transformer config: {name} is {value!r}; expected a whole number of at least 1.")
+        if not isinstance(self.frame_position, int) or isinstance(self.frame_position, bool) or self.frame_position < 0:
+            raise ConfigError(
+                f"Transformer config: frame_position is {self.frame_position!r}; expected a whole number of at least 0."
+            )
         object.__setattr__(self, "patch", tuple(self.patch))
         if len(self.patch) != 3 or any(not isinstance(p, int) or p < 1 for p in self.patch):
             raise ConfigError(

@@ -30,6 +30,18 @@ def binary_encoding(timesteps: Tensor) -> Tensor:
     return ((number[:, None] >> places) & 1).float() * 2 - 1
 
 
+def frame_position(grid: tuple[int, int], harmonics: int, device: torch.device) -> Tensor:
+    """Where in the frame each token of a grid (rows, columns) is: [rows * columns, 4 * harmonics].
+
+    Cosines and sines of pi k y and pi k x, k = 1 .. harmonics, of the centres of the tokens as shares of the frame, so
+    that "left" is the same in a frame of any size (fixed waves as in arXiv:1706.03762, section 3.5).
+    """
+    waves = torch.pi * torch.arange(1, harmonics + 1, dtype=torch.float32, device=device)
+    rows, columns = ((torch.arange(n, device=device) + 0.5)[:, None] / n * waves for n in grid)
+    rows, columns = (torch.cat((angle.cos(), angle.sin()), -1) for angle in (rows, columns))
+    return torch.cat((rows.repeat_interleave(grid[1], 0), columns.repeat(grid[0], 1)), -1)
+
+
 class TwoLayer(nn.Module):
     """Linear, activation, linear: [..., width_in] -> [..., width_out]."""
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import ShapeError
 from .blocks import Block, FinalLayer
 from .config import TransformerConfig
-from .embed import TimestepEmbedding, TwoLayer
+from .embed import TimestepEmbedding, TwoLayer, frame_position
 from .patch import grid_of, pad_to_patches, patchify, unpatchify
 from .rope import rotary_table
 
@@ -88,6 +88,7 @@ class VideoDiT(nn.Module):
         c = self.config = config
         pt, ph, pw = c.patch
         self.patch_in = nn.Linear(c.in_channels * pt * ph * pw, c.width)
+        self.place = nn.Linear(4 * c.frame_position, c.width, bias=False) if c.frame_position else None
         self.timestep = TimestepEmbedding(c.timestep_encoding, c.timestep_width, c.width)
         self.pooled = TwoLayer(c.pooled_width or c.text_width, c.width) if c.uses_pooled else None
         self.text_in = TwoLayer(c.text_width, c.width, "gelu") if c.uses_cross and c.text_projection else None
@@ -109,7 +110,10 @@ class VideoDiT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.place is not None:
+            nn.init.zeros_(self.place.weight)
         nn.init.zeros_(self.final.projection.weight)
         nn.init.zeros_(self.modulation.weight)
         if self.config.modulation == "shared":
@@ -190,6 +194,8 @@ class VideoDiT(nn.Module):
         size = x.shape[-3:]
         grid = grid_of(size, c.patch)
         h = self.patch_in(patchify(pad_to_patches(x, c.patch), c.patch))  # [B, t, n, D]
+        if self.place is not None:
+            h = h + self.place(frame_position(grid[1:], self.config.frame_position, x.device).to(h))
         rope = self.rope(grid, x.device)
         for i, block in enumerate(self.blocks):
             args = (h, modulation.blocks[:, :, i], rope, text.pairs[i] if text.pairs else None, text.mask)

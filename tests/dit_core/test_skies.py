@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 
 import pytest
 import torch
 import torch.nn.functional as F
 from sora_dit.dit_core.errors import ConfigError, ShapeError, SoraDiTError
-from sora_dit.dit_core.skies import HELD_OUT, VALUES, attributes, render, sample_scene
-from sora_dit.dit_core.skies.scene import COLORS, COVERS, GROUNDS, TIMES
+from sora_dit.dit_core.skies import HELD_OUT, VALUES, attributes, render, sample_balanced, sample_scene
+from sora_dit.dit_core.skies.scene import COLORS, COVERS, GROUNDS, OBJECTS, TIMES
 
 
 def scene_with(split="train", **wanted):
@@ -222,3 +223,13 @@ def test_bad_input_is_refused_in_words(call, error):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value).endswith(".") and len(str(caught.value)) > 30
+
+
+def test_balanced_scenes_have_all_objects_equally_often():
+    scenes = [sample_balanced(5, i) for i in range(4000)]
+    counts = Counter(s.object for s in scenes)
+    assert all(abs(counts[kind] / 4000 - 0.25) < 0.03 for kind in OBJECTS), counts
+    assert scenes[:50] == [sample_balanced(5, i) for i in range(50)]
+    assert len(set(scenes)) == 4000
+    held = {(s.time, s.cover, s.ground) for s in (sample_balanced(5, i, "heldout") for i in range(400))}
+    assert held == set(HELD_OUT)

@@ -151,3 +151,11 @@ def test_prompt_with_several_attributes():
 def test_bad_attributes_are_refused_in_words(words):
     with pytest.raises(ConfigError, match=r"^[A-Z].*\.$"):
         prompt_for(words, 0)
+
+
+def test_what_flies_is_always_named(scenes):
+    words = {"balloon": "balloon", "birds": "bird", "plane": "plane|jet|airliner"}
+    for i, scene in enumerate(scenes):
+        text = caption(scene, i)
+        if scene.object != "none":
+            assert re.search(words[scene.object], text.lower()), (scene.object, text)

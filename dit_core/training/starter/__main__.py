@@ -22,6 +22,7 @@ from ...errors import SoraDiTError
 from ..options import add_autoencoder_options
 from ..transformer import TransformerTraining
 from .codec import run_autoencoder
+from .recipe import TRANSFORMER_SOURCE
 from .transformer import run_text, run_transformer
 
 
@@ -60,6 +61,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the blocks on a CPU too (needs a C++ compiler)")
     parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
+    parser.add_argument("--clips-seed", type=int, default=TRANSFORMER_SOURCE.seed, help="which clips, which captions")
+    parser.add_argument("--anchor", type=float, default=30.0, help="how firmly `text` with --start stays as it was")
     parser.add_argument("--train-text", action="store_true", help="let the text encoder learn with the transformer")
     parser.add_argument("--keep-cache", action="store_true")
     parser.add_argument(
@@ -79,7 +82,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--joins", type=float, nargs=2, default=[Joins.space, Joins.time], metavar=("SPACE", "TIME"),
                         help="how much such a step counts beside the squared error of a pixel")  # fmt: skip
     parser.add_argument("--text", type=Path, help="bundle with a text encoder that can read (made by the stage `text`)")
-    parser.add_argument("--start", type=Path, help="bundle whose transformer and text encoder to go on from")
+    parser.add_argument("--start", type=Path, help="bundle whose parts to go on from")
     parser.add_argument("--seed", type=int, default=1)
     for part in ("autoencoder", "transformer"):
         parser.add_argument(f"--{part}-config", type=config_changes, default={}, metavar="JSON",

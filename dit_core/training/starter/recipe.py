@@ -47,8 +47,9 @@ TRANSFORMER = TransformerConfig(
     qk_norm="head",
     cross_norm=True,
     rope_theta=100.0,
+    frame_position=8,
     objective="flow",
 )
 AUTOENCODER_SOURCE = SkySource(seed=11)
-TRANSFORMER_SOURCE = SkySource(seed=22)
+TRANSFORMER_SOURCE = SkySource(seed=22, balanced=True)
 HELD_OUT_SOURCE = SkySource(seed=33, split="heldout")

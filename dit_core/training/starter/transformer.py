@@ -21,11 +21,18 @@ from .recipe import TEXT, TRANSFORMER, TRANSFORMER_SOURCE
 
 
 def run_text(args: argparse.Namespace, device: torch.device) -> None:
-    """Teach a fresh text encoder to read captions and write it as a bundle of its own."""
+    """Teach a text encoder, fresh or that of `--start`, to read captions and write it as a bundle of its own."""
     torch.manual_seed(args.seed)
-    text = TextEncoder.from_config(TEXT).to(device)
+    text = (load_bundle(args.start).text_encoder if args.start else TextEncoder.from_config(TEXT)).to(device)
     loop = loop_settings(args, batch=64, log_every=20)
-    settings = ReadingSettings(optimiser=args.optimiser, lr=args.lr or ReadingSettings.lr, seed=args.seed)
+    settings = ReadingSettings(
+        optimiser=args.optimiser,
+        lr=args.lr or ReadingSettings.lr,
+        scenes=args.clips_seed,
+        anchor=args.anchor if args.start else 0.0,
+        precision=args.precision,
+        seed=args.seed,
+    )
     position, done = teach_reading(text, args.state / "text", loop, settings, device, TOLD)
     made = made_by(device) | {"training": asdict(settings), "batch": loop.batch, **position, "finished": done}
     components = {"text_encoder": (text.config_dict(), text.module.state_dict())}
@@ -41,7 +48,8 @@ def load_autoencoder(args: argparse.Namespace, device: torch.device) -> tuple[Ca
 def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     """Encode clips once, train transformer and text encoder on them, write all three as one bundle."""
     autoencoder, provenance = load_autoencoder(args, device)
-    source = replace(TRANSFORMER_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
+    size = {"height": args.size, "width": args.size, "frames": args.frames, "fps": args.fps}
+    source = replace(TRANSFORMER_SOURCE, seed=args.clips_seed, **size)
     start = load_bundle(args.start) if args.start else None
     text, made = starting_text(args, start)
     provenance |= {part: how for part, how in made.items() if part == "text_encoder"}
@@ -115,7 +123,8 @@ def starting_model(
 def grown(old: VideoDiT, new: VideoDiT) -> dict[str, torch.Tensor]:
     """Weights of `old` for `new`, which may have more latent channels: those come in as zeros and go out as zeros.
 
-    The components of a linear encoder are nested, so a model of its first channels can go on with more of them.
+    The components of a linear encoder are nested, so a model of its first channels can go on with more of them; a
+    model that does not know where its tokens are can learn it.
     Raises `ConfigError` when the two differ in more than that.
     """
     weights, wanted = old.state_dict(), new.state_dict()
@@ -125,6 +134,8 @@ def grown(old: VideoDiT, new: VideoDiT) -> dict[str, torch.Tensor]:
             shape = list(weights[name].shape)
             shape[axis] = missing
             weights[name] = torch.cat([weights[name], weights[name].new_zeros(shape)], axis)
+    if new.place is not None and old.place is None:
+        weights["place.weight"] = torch.zeros_like(wanted["place.weight"])
     for name, weight in wanted.items():
         if name not in weights or weights[name].shape != weight.shape:
             got = list(weights[name].shape) if name in weights else "nothing"
