@@ -133,7 +133,7 @@ class Server:
         self._await()
         self.kinds = self.call("/object_info")
 
-    def _await(self, seconds: float = 120.0) -> None:
+    def _await(self, seconds: float = 240.0) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sora_dit.dit_core.device import resolve_device, resolve_dtype
+from sora_dit.dit_core.device import resolve_device, resolve_dtype, training_dtype
 from sora_dit.dit_core.errors import ConfigError
 
 
@@ -72,3 +72,12 @@ def test_a_chosen_type_is_taken(name):
 def test_unknown_types(choice):
     with pytest.raises(ConfigError, match="expected auto, float32, bfloat16, float16"):
         resolve_dtype(choice, "cpu")
+
+
+@pytest.mark.parametrize("has", [{"amx_bf16"}, {"avx512_bf16"}, set()])
+def test_a_training_on_a_cpu_multiplies_in_what_the_cpu_does_fast(monkeypatch, has):
+    found = {name: name in has for name in ("amx_bf16", "avx512_bf16", "avx2")}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert training_dtype("auto", "cpu") is (torch.bfloat16 if has else torch.float32)
+    assert training_dtype("float32", "cpu") is torch.float32
+    assert resolve_dtype("auto", "cpu") is torch.float32  # a clip is made in float32 all the same
