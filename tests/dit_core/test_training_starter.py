@@ -92,3 +92,14 @@ def test_a_codec_is_not_replaced_by_one_half_trained(files, monkeypatch):
     assert main(call) == 0
     made = load_bundle(start)
     assert made.autoencoder.config.linear == "encoder" and made.header.provenance["autoencoder"]["step"] == 4
+
+
+def test_an_encoder_goes_on_reading(files, capsys):
+    command = ["text", "--state", str(files / "state"), "--start", str(files / "model.safetensors"), "--steps", "2"]
+    assert main([*command, "--batch", "4", "--device", "cpu", "--warmup", "1"]) == 0
+    made = load_bundle(files / "state" / "text_encoder.safetensors")
+    old = load_bundle(files / "model.safetensors").text_encoder
+    assert made.text_encoder.config_dict() == old.config_dict()
+    before, after = old.module.state_dict(), made.text_encoder.module.state_dict()
+    assert 0 < max((after[name] - before[name]).abs().max().item() for name in before) < 0.1
+    assert made.header.provenance["text_encoder"]["training"]["anchor"] == 30.0
