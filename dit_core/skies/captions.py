@@ -98,7 +98,7 @@ _RAIN = {
 }
 _KEEP = {
     "time": 0.82, "cover": 0.70, "direction": 0.62, "speed": 0.45, "ground": 0.78,
-    "light": 0.62, "object_color": 0.92, "object_direction": 0.6, "rain": 0.85,
+    "light": 0.85, "object_color": 0.92, "object_direction": 0.75, "rain": 0.85,
 }  # fmt: skip
 
 
