@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from pathlib import Path
 
@@ -119,3 +120,51 @@ def test_nodes_do_not_overlap_and_are_as_high_as_the_editor_draws_them(path):
         sockets = max(len([one for one in node["inputs"] if "widget" not in one]), len(node["outputs"]))
         least = 20 * sockets + 24 * len(node["widgets_values"]) + 6
         assert node["size"][1] >= least, f"{node['title']} is {node['size'][1]} high, the editor makes it {least}"
+
+
+# --- Wires a person can follow -----------------------------------------------------------------------------------
+
+SLOT, FIRST_SLOT, POINTS = 20, 14, 200
+
+
+def wire(workflow, link) -> list[tuple[float, float]]:
+    """Points of a link as the editor draws it: a spline whose ends are level, each pulled out by a quarter of the
+    distance."""
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    _, source, slot, target, place, _ = link
+    sockets = [i for i, one in enumerate(nodes[target]["inputs"]) if "widget" not in one]
+    row = sockets.index(place) if place in sockets else len(sockets)  # on a widget: below the sockets
+    x, y = nodes[source]["pos"][0] + nodes[source]["size"][0], nodes[source]["pos"][1] + FIRST_SLOT + SLOT * slot
+    x2, y2 = nodes[target]["pos"][0], nodes[target]["pos"][1] + FIRST_SLOT + SLOT * row
+    pull = math.dist((x, y), (x2, y2)) / 4
+    found = []
+    for t in (k / POINTS for k in range(POINTS + 1)):
+        a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3
+        found.append((a * x + b * (x + pull) + c * (x2 - pull) + d * x2, (a + b) * y + (c + d) * y2))
+    return found
+
+
+def hidden_wires(workflow) -> list[str]:
+    """Links that run behind a node: behind another one, or back behind one of their own."""
+    found = []
+    for link in workflow["links"]:
+        points = wire(workflow, link)[1:-1]
+        for node in workflow["nodes"]:
+            left, top, right, bottom = box(node)
+            if any(left < x < right and top < y < bottom for x, y in points):
+                found.append(f"link {link[0]} ({link[5]}) runs behind {node['title']}")
+    return found
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=NAMES)
+def test_no_wire_runs_behind_a_node(path):
+    """The editor draws nodes over wires; what comes out on the other side cannot be followed."""
+    assert hidden_wires(json.loads(path.read_text(encoding="utf-8"))) == []
+
+
+def test_a_wire_behind_a_node_is_found():
+    workflow = json.loads((FOLDER / "text_to_video.json").read_text(encoding="utf-8"))
+    nodes = {node["title"]: node for node in workflow["nodes"]}
+    x, y = nodes["Decode"]["pos"]
+    nodes["Assemble video"]["pos"] = [x, y + 150]  # stacked: the wire between them goes back behind both
+    assert {line.split(" behind ")[1] for line in hidden_wires(workflow)} >= {"Decode", "Assemble video"}
