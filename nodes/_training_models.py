@@ -52,6 +52,7 @@ def new_model(vae: Any, clip: Any, latents: Any, shape: dict[str, Any]) -> SoraD
         pooled_width=extra["pooled_output"].shape[-1],
         text_projection=text.width > shape["width"],
         rope_theta=100.0,
+        frame_position=shape["frame_position"],
         latent_mean=latent.latent_mean,
         latent_std=latent.latent_std,
         skip_std=latents.deviation() if latents is not None and shape["objective"] == "flow" else None,

@@ -44,6 +44,9 @@ class SoraDiTNewModel(io.ComfyNode):
                     tooltip="The cached latents, to measure how strong each channel is: with the objective flow the "
                     "model then learns faster. It also remembers their size and speed.",
                 ),
+                whole("frame_position", 8, 0, 64, "How finely a token is told where in the frame it is, 0 to 64. 0: not "
+                      "at all; it knows distances only, and 'on the left' has to be guessed from the edges.",
+                      advanced=True, optional=True, display_name="place in the frame"),
             ],
             outputs=[
                 host.SoraDit.Output("model", display_name="model", tooltip="The model; connect it to Train Model."),
@@ -56,7 +59,8 @@ class SoraDiTNewModel(io.ComfyNode):
         return _checks.verdict(width=lambda: _training_models.check_heads(width, heads))
 
     @classmethod
-    def execute(cls, vae, clip, latents=None, **shape) -> io.NodeOutput:
+    def execute(cls, vae, clip, latents=None, frame_position=8, **shape) -> io.NodeOutput:
+        shape["frame_position"] = frame_position
         model = _training_models.new_model(vae, clip, latents, shape)
         host.note(cls, model.name)
         return io.NodeOutput(model)
