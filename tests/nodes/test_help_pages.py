@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sora_dit.headless.session import Session, use
 from sora_dit.nodes import node_classes
 
 DOCS = Path(sora_dit.__file__).parent / sora_dit.WEB_DIRECTORY / "docs"
+LOCALES = Path(sora_dit.__file__).parent / "locales"
 CLASSES = {cls.GET_SCHEMA().node_id: cls for cls in node_classes()}
 INFO = object_info(CLASSES.values())
 ENGLISH = [DOCS / f"{node}.md" for node in CLASSES]
@@ -85,6 +87,40 @@ def test_every_input_is_explained_as_it_is(page):
             files = any(str(one).endswith(".safetensors") for one in extra["options"])
             told = [one for one in extra["options"] if one in meaning]
             assert files or len(told) >= len(extra["options"]) // 2, f"the choices of {name} are not told"
+
+
+def labelled(page: Path, kind: str) -> dict[str, str]:
+    """Id -> how the page's first column must name an input or output (`kind`): as the editor does in the page's
+    language, with the id in brackets where it is another word."""
+    language = page.stem if page in TRANSLATED else "en"
+    named = json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))[node_of(page)].get(kind, {})
+    schema = CLASSES[node_of(page)].GET_SCHEMA()
+    ids = {one.id: one.id for one in schema.inputs}
+    if kind == "outputs":
+        ids = {one.id: str(number) for number, one in enumerate(schema.outputs)}
+    labels = {name: named.get(key, {}).get("name", name) for name, key in ids.items()}
+    return {name: f"`{name}`" if label == name else f"{label} (`{name}`)" for name, label in labels.items()}
+
+
+def first_cells(section: str) -> list[str]:
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [line.split("|")[1].strip() for line in lines[2:]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tables_name_things_as_the_editor_shows_them(page):
+    inputs, outputs = sections(read(page))[:2]
+    assert first_cells(inputs) == list(labelled(page, "inputs").values())
+    assert first_cells(outputs) == list(labelled(page, "outputs").values())
+
+
+def test_labels_are_another_word_often_enough_to_be_worth_the_test():
+    """If nothing were read from the locales, every id would be its own label, and the test above told nothing."""
+    page = DOCS / "SoraDiTTrainModel.md"
+    assert labelled(page, "inputs")["sample_every"] == "sample every (`sample_every`)"
+    assert labelled(page, "inputs")["batch"] == "`batch`"
+    chinese = labelled(DOCS / "SoraDiTTrainModel" / "zh.md", "inputs")
+    assert len(set(chinese.values()) & {f"`{name}`" for name in chinese}) < len(chinese) / 2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
