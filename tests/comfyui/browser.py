@@ -21,14 +21,18 @@ BOUNDS = """(() => {  // left, top, right, bottom of all groups and nodes
     return [Math.min(...boxes.map(b => b[0])), Math.min(...boxes.map(b => b[1])),
             Math.max(...boxes.map(b => b[0] + b[2])), Math.max(...boxes.map(b => b[1] + b[3]))]
 })()"""
-SIDE, ABOVE, MARGIN = 80, 125, 30  # pixels of the page for the bars of the editor, and around
+SIDE, ABOVE, BELOW, MARGIN = 80, 125, 80, 30  # pixels of the page for the bars of the editor, and around
 FIT = f"""() => {{  // everything in view
     const [left, top, right, bottom] = {BOUNDS}, ds = app.canvas.ds, view = app.canvas.canvas
     const ratio = window.devicePixelRatio || 1, wide = view.width / ratio - {SIDE + MARGIN}
-    ds.scale = Math.min(wide / (right - left), (view.height / ratio - {ABOVE + MARGIN}) / (bottom - top))
+    ds.scale = Math.min(wide / (right - left), (view.height / ratio - {ABOVE + BELOW}) / (bottom - top))
     ds.offset = [-left + {SIDE} / ds.scale, -top + {ABOVE} / ds.scale]
     app.canvas.setDirty(true, true)
 }}"""
+ALONE = """async () => {  // closes the tabs of all workflows but the one in view
+    const tabs = app.extensionManager.workflow
+    for (const one of tabs.openWorkflows.filter(w => w.path !== tabs.activeWorkflow.path)) await tabs.closeWorkflow(one)
+}"""
 OUTSIDE = """() => app.graph._nodes.filter(n => {  // nodes that do not lie inside exactly one group, with their title
     const inside = app.graph._groups.filter(g => g._pos[0] <= n.pos[0] && g._pos[1] <= n.pos[1] - 30
         && n.pos[0] + n.size[0] <= g._pos[0] + g._size[0] && n.pos[1] + n.size[1] <= g._pos[1] + g._size[1])
@@ -74,6 +78,10 @@ class Editor:
         self.page.evaluate("([workflow, name]) => app.loadGraphData(workflow, true, true, name)", [workflow, name])
         self.page.wait_for_timeout(800)
         self.page.evaluate(FIT)
+
+    def alone(self) -> None:
+        """Close the tabs of the other workflows."""
+        self.page.evaluate(ALONE)
 
     def set(self, **widgets: Any) -> None:
         """Set widgets wherever they have these names."""
@@ -157,7 +165,7 @@ class Editor:
         path.parent.mkdir(parents=True, exist_ok=True)
         left, top, right, bottom = self.page.evaluate(f"() => {BOUNDS}")
         width = int(min(max(1600, (right - left) * 0.62 + SIDE + MARGIN), 2600))
-        height = (width - SIDE - MARGIN) * (bottom - top) / (right - left) + ABOVE + MARGIN
+        height = (width - SIDE - MARGIN) * (bottom - top) / (right - left) + ABOVE + BELOW
         self.page.set_viewport_size({"width": width, "height": int(min(max(height, 480), 1100))})
         self.page.wait_for_timeout(700)
         self.page.evaluate(FIT)
@@ -174,11 +182,12 @@ class Editor:
 
 @contextmanager
 def editor(url: str, chromium: str | None = None, size: tuple[int, int] = (1600, 900)) -> Iterator[Editor]:
-    """The editor of the ComfyUI at `url` in a headless browser, without its first-run dialog, small writing drawn."""
+    """The editor of the ComfyUI at `url` in a headless browser, without its first-run dialog and its frame
+    counter, small writing drawn."""
     from playwright.sync_api import sync_playwright
 
     settings = {"Comfy.TutorialCompleted": b"true", "Comfy.Minimap.Visible": b"false",
-                "LiteGraph.Canvas.MinFontSizeForLOD": b"0"}  # fmt: skip
+                "Comfy.Graph.CanvasInfo": b"false", "LiteGraph.Canvas.MinFontSizeForLOD": b"0"}  # fmt: skip
     for setting, value in settings.items():
         request = urllib.request.Request(f"{url}/api/settings/{setting}", value, method="POST")
         request.add_header("Content-Type", "application/json")

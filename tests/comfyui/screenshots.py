@@ -56,6 +56,7 @@ def take(ed: Any, name: str, folder: Path) -> None:
     template = name if name != "preview" else "text_to_video"
     ed.begin_anew()
     ed.load(json.loads((WORKFLOWS / f"{template}.json").read_text()), template)
+    ed.alone()
     if template.startswith("train"):
         ed.set_of(SMALL)
     if name == "preview":
