@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _checks, _training_data, host
-from ._training_inputs import HIDDEN, choice, clips_output, size, whole
+from ._training_inputs import HIDDEN, choice, clips_output, size, switch, whole
 from .host import io
 
 
@@ -23,8 +23,8 @@ class SoraDiTSkyDataset(io.ComfyNode):
             inputs=[
                 whole(
                     "count", 4000, 1, 10_000_000,
-                    "How many clips, 1 to 10000000. The starter had 65000. More than are looked at in all steps bring "
-                    "nothing.",
+                    "How many clips, 1 to 10000000. The starter has seen 250000. More than are looked at in all steps "
+                    "bring nothing.",
                 ),
                 whole("width", 96, 16, 1024, "Width of the frames in pixels, 16 to 1024, a multiple of 8."),
                 whole("height", 96, 16, 1024, "Height of the frames in pixels, 16 to 1024, a multiple of 8."),
@@ -39,6 +39,12 @@ class SoraDiTSkyDataset(io.ComfyNode):
                     "train: what one may train on. heldout: combinations of words that are never in it, to see whether "
                     "a model has understood the words.",
                     advanced=True,
+                ),
+                switch(
+                    "balanced", True,
+                    "Empty air, balloons, birds and planes equally often, as the starter's training has them: what is "
+                    "rare is learned last. Off: mostly empty air.",
+                    optional=True, advanced=True,
                 ),
             ],
             outputs=[clips_output()],
@@ -55,8 +61,8 @@ class SoraDiTSkyDataset(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, **numbers) -> io.NodeOutput:
-        return io.NodeOutput(_training_data.skies(**numbers))
+    def execute(cls, balanced=True, **numbers) -> io.NodeOutput:
+        return io.NodeOutput(_training_data.skies(balanced=balanced, **numbers))
 
 
 NODES = (SoraDiTSkyDataset,)
