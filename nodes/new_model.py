@@ -44,8 +44,8 @@ class SoraDiTNewModel(io.ComfyNode):
                     tooltip="The cached latents, to measure how strong each channel is: with the objective flow the "
                     "model then learns faster. It also remembers their size and speed.",
                 ),
-                whole("frame_position", 8, 0, 64, "How finely a token is told where in the frame it is, 0 to 64. 0: not "
-                      "at all; it knows distances only, and 'on the left' has to be guessed from the edges.",
+                whole("frame_position", 8, 0, 64, "How finely a token is told where in the frame it is, 0 to 64. 0: "
+                      "not at all; it knows distances only, and 'on the left' has to be guessed from the edges.",
                       advanced=True, optional=True, display_name="place in the frame"),
             ],
             outputs=[
