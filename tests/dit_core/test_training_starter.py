@@ -103,3 +103,19 @@ def test_an_encoder_goes_on_reading(files, capsys):
     before, after = old.module.state_dict(), made.text_encoder.module.state_dict()
     assert 0 < max((after[name] - before[name]).abs().max().item() for name in before) < 0.1
     assert made.header.provenance["text_encoder"]["training"]["anchor"] == 30.0
+
+
+def test_a_training_that_goes_on_from_another_tells_of_it(files, capsys):
+    codec = str(files / "codec.safetensors")
+
+    def train(state, start, *more):
+        command = ["transformer", "--state", str(files / state), "--autoencoder", codec, "--start", str(files / start)]
+        assert main([*command, *SIZE, "--clips", "4", "--steps", "1", *more]) == 0
+        return load_bundle(files / state / "starter.safetensors")
+
+    train("first", "model.safetensors", "--clips-seed", "5")
+    last = train("second", "first/starter.safetensors", "--transformer-config", '{"frame_position": 2}')
+    assert last.transformer.place.weight.shape == (24, 8)
+    told = last.header.provenance["transformer"]
+    assert told["started_from"] == "starter.safetensors" and told["source"]["balanced"] is True
+    assert [one["source"]["seed"] for one in told["before"]] == [5]

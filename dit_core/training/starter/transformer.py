@@ -76,8 +76,10 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
         "batch": loop.batch,
         **position,
         "finished": done,
-        "started_from": str(args.start or "random weights"),
+        "started_from": args.start.name if args.start else "random weights",
     }
+    if start is not None and "transformer" in start.header.provenance:
+        provenance["transformer"]["before"] = [start.header.provenance["transformer"]]
     components = {
         "transformer": (config.to_dict(), model.state_dict()),
         "text_encoder": (text.config_dict(), text.module.state_dict()),
