@@ -13,6 +13,8 @@ from torch import Tensor
 INK, PAPER, SOFT, LINE = (30, 30, 36), (250, 250, 248), (112, 112, 120), (205, 205, 202)
 COLOURS = ((33, 102, 172), (214, 96, 30), (27, 135, 90), (150, 70, 160), (180, 40, 60))
 Point = tuple[float, float]
+LEAST = 13
+"""Smallest text, in pixels: the help panel shows our pictures at half their size."""
 
 
 def font(points: int) -> ImageFont.ImageFont:
@@ -31,7 +33,10 @@ class Sheet:
         self.draw = ImageDraw.Draw(self.image)
 
     def text(self, place: Point, words: str, points: int = 14, colour=INK, anchor: str = "la") -> None:
-        """One line; `anchor` is Pillow's (la: place is the top left, ma: middle top, mm: the centre)."""
+        """One line of at least LEAST pixels; `anchor` is Pillow's (la: place is the top left, ma: middle top, mm: the
+        centre)."""
+        if points < LEAST:
+            raise ValueError(f'"{words}" would be {points} pixels high; expected {LEAST} or more, to be read.')
         self.draw.text(place, words, colour, font(points), anchor=anchor)
 
     def frame(self, place: tuple[int, int], picture: Tensor, scale: int, smooth: bool = False) -> tuple[int, int]:
@@ -69,7 +74,7 @@ class Sheet:
         for level in (0.0, 0.25, 0.5, 0.75, 1.0):
             y = bottom - level * (bottom - top)
             self.draw.line((left, y, right, y), fill=LINE)
-            self.text((left - 6, y), f"{level:g}", 11, SOFT, "rm")
+            self.text((left - 6, y), f"{level:g}", 13, SOFT, "rm")
         for number, (name, values) in enumerate(lines):
             colour = COLOURS[number % len(COLOURS)]
             step = (right - left) / (len(values) - 1)
@@ -83,6 +88,11 @@ class Sheet:
 def to_image(picture: Tensor) -> Image.Image:
     """A frame [H, W, 3] in 0..1 as an image."""
     return Image.fromarray((picture.clamp(0, 1) * 255).round().to(torch.uint8).contiguous().numpy())
+
+
+def enlarged(image: Image.Image, width: int) -> Image.Image:
+    """A picture at another width, so that what is small in it can be read."""
+    return image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
 
 
 def as_colours(latent: Tensor) -> Tensor:

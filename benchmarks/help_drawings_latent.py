@@ -75,7 +75,7 @@ def text_encode(studio: Studio) -> Sheet:
     texts = [PROMPT, "a city at night"]
     found = encoder.encode(texts)
     colours = as_colours(found.embeddings[found.mask].T[:, :, None, None])[:, 0, 0]
-    sheet = Sheet(WIDE, 262)
+    sheet = Sheet(WIDE, 284)
     start = 0
     for row, text in enumerate(texts):
         read, top = int(found.mask[row].sum()), 14 + row * 126
@@ -84,49 +84,59 @@ def text_encode(studio: Studio) -> Sheet:
             x, y = 20 + place % columns * size, top + 24 + place // columns * 22
             if place < read:
                 colour = tuple(int(255 * value) for value in colours[start + place].tolist())
-                letter = text.encode()[place : place + 1].decode(errors="replace") if place < read - 1 else "end"
-                sheet.box(x, y, x + size - 2, y + 19, fill=colour, edge=colour)
-                light = sum(colour) < 330
-                sheet.text((x + 6.5, y + 9), letter, 12 if len(letter) == 1 else 7, PAPER if light else INK, "mm")
+                letter = text.encode()[place : place + 1].decode(errors="replace") if place < read - 1 else ""
+                last = place == read - 1
+                sheet.box(x, y, x + size - 2, y + 19, fill=INK if last else colour, edge=INK if last else colour)
+                sheet.text((x + 6.5, y + 9), letter, 13, PAPER if sum(colour) < 330 else INK, "mm")
             else:
                 sheet.box(x, y, x + size - 2, y + 19, fill=None, edge=LINE)
         start += read
+    sheet.text((20, 256), "black: the end of the text   empty: not there for the model (the mask)", 13, SOFT)
     return sheet
 
 
 def timestep_conditioning(studio: Studio) -> Sheet:
     """Noise level over the steps, for several values of shift and for the schedules of a flow model."""
-    flow, sheet = get_objective("flow"), Sheet(WIDE, 300)
+    flow, sheet = get_objective("flow"), Sheet(WIDE, 304)
     shifts = [(f"shift {shift:g}", make_sigmas(flow, 24, "uniform", shift).tolist()) for shift in (0.5, 1, 3, 8)]
     names = [(name, make_sigmas(flow, 24, name).tolist()) for name in ("uniform", "cosine", "beta")]
     for left, title, lines in ((50, "schedule uniform, 24 steps", shifts), (430, "shift 1, 24 steps", names)):
         sheet.text((left, 12), title, 14)
         sheet.curves((left, 40, left + 310, 260), lines)
         for step in (0, 6, 12, 18, 24):
-            sheet.text((left + 310 * step / 24, 266), str(step), 11, SOFT, "ma")
-        sheet.text((left + 155, 280), "step", 12, SOFT, "ma")
-    sheet.text((10, 22), "noise", 11, SOFT)
+            sheet.text((left + 310 * step / 24, 266), str(step), 13, SOFT, "ma")
+        sheet.text((left + 155, 282), "step", 13, SOFT, "ma")
+    sheet.text((6, 16), "noise", 13, SOFT)
     return sheet
 
 
 def empty_latent(studio: Studio) -> Sheet:
-    """17 frames become 5 latent frames, 64 x 64 pixels become 8 x 8 cells."""
-    sheet, left, colours = Sheet(WIDE, 222), 20, as_colours(studio.latent[0])
-    sheet.text((20, 8), "frames: 17 of 64 x 64 pixels", 14)
-    sheet.text((20, 136), "latent: 5 of 8 x 8 cells", 14)
-    for group in range(5):
-        first, count = (0, 1) if group == 0 else (4 * group - 3, 4)
-        for k in range(count):
-            sheet.frame((left + k * 34, 34), studio.clip[first + k, ::2, ::2], 1)
-            sheet.text((left + k * 34 + 16, 68), str(first + k + 1), 11, SOFT, "ma")
-        width = count * 34 - 2
+    """At the node's defaults: 25 frames become 7 latent frames, 96 x 96 pixels become 12 x 12 cells."""
+    clip, latent = studio.default_clip, studio.default_latent
+    (count, high, wide), (groups, rows, columns) = clip.shape[:3], latent.shape[2:]
+    sheet, left, small, colours = Sheet(WIDE, 252), 14, 24, as_colours(latent[0])
+    sheet.text((14, 8), f"frames: {count} of {wide} x {high} pixels", 15)
+    sheet.text((14, 146), f"latent: {groups} of {columns} x {rows} cells", 15)
+    for group in range(groups):
+        first, many = (0, 1) if group == 0 else (4 * group - 3, 4)
+        for k in range(many):
+            sheet.frame((left + k * (small + 2), 36), resized(clip[first + k], small), 1)
+            sheet.text((left + k * (small + 2) + small / 2, 64), str(first + k + 1), 13, SOFT, "ma")
+        width = many * (small + 2) - 2
+        middle = left + width / 2
         sheet.draw.line((left, 88, left + width, 88), fill=SOFT, width=2)
-        sheet.arrow((left + width / 2, 88), (left + width / 2, 122))
-        place = (int(left + width / 2 - 24), 160)
-        sheet.frame(place, colours[group], 6)
-        sheet.grid(*place, 8, 8, 6, PAPER)
-        left += width + 24
+        sheet.arrow((middle, 88), (middle, 136))
+        place = (max(int(middle - 2.5 * columns), 2), 176)
+        sheet.frame(place, colours[group], 5)
+        sheet.grid(*place, columns, rows, 5, PAPER)
+        left += width + 14
     return sheet
+
+
+def resized(frame: torch.Tensor, side: int) -> torch.Tensor:
+    """A square frame [H, W, 3] made smaller."""
+    picture = torch.nn.functional.interpolate(frame.permute(2, 0, 1)[None], size=(side, side), mode="area")
+    return picture[0].permute(1, 2, 0)
 
 
 def denoise(studio: Studio) -> Sheet:
@@ -142,22 +152,24 @@ def denoise(studio: Studio) -> Sheet:
             sheet.frame((x, 26 + row * (size + 8)), upscaled(decoded[kind][frame], size), 1)
     for row, (name, _, _) in enumerate(rows):
         for line, words in enumerate(name.replace(", ", " ").split(" ")):
-            sheet.text((8, 26 + row * (size + 8) + 40 + 15 * line), words, 12, SOFT)
+            sheet.text((8, 26 + row * (size + 8) + 34 + 17 * line), words, 13, SOFT)
     return sheet
 
 
 def decode(studio: Studio) -> Sheet:
     """The cells of a latent, and the frames that are made of them."""
-    frames, colours = studio.decode(studio.latent), as_colours(studio.latent[0])
-    sheet = Sheet(WIDE, 270)
-    sheet.text((10, 8), f"latent: 5 of 8 x 8 cells, {studio.latent.shape[1]} numbers in each", 14)
-    sheet.text((10, 134), "images: 17 of 64 x 64 pixels (five of them)", 14)
-    for index in range(5):
-        x = 34 + index * 148
-        sheet.frame((x, 30), colours[index], 10)
-        sheet.grid(x, 30, 8, 8, 10, PAPER)
-        sheet.arrow((x + 40, 112), (x + 40, 130))
-        sheet.frame((x - 14, 156), upscaled(frames[4 * index], 108), 1)
+    latent = studio.default_latent
+    frames, colours = studio.decode(latent), as_colours(latent[0])
+    (count, high, wide), (groups, rows, columns) = frames.shape[:3], latent.shape[2:]
+    sheet, step, scale = Sheet(WIDE, 276), 108, 7
+    sheet.text((8, 8), f"latent: {groups} of {columns} x {rows} cells, {latent.shape[1]} numbers in each", 15)
+    sheet.text((8, 148), f"images: {count} of {wide} x {high} pixels (every fourth of them)", 15)
+    for index in range(groups):
+        x = 8 + index * step
+        sheet.frame((x + (wide - columns * scale) // 2, 32), colours[index], scale)
+        sheet.grid(x + (wide - columns * scale) // 2, 32, columns, rows, scale, PAPER)
+        sheet.arrow((x + wide / 2, 122), (x + wide / 2, 144))
+        sheet.frame((x, 172), frames[4 * index], 1)
     return sheet
 
 
@@ -169,31 +181,34 @@ def upscaled(frame: torch.Tensor, side: int) -> torch.Tensor:
 
 def to_comfy_model(studio: Studio) -> Sheet:
     """The way from our loader through core's sampler: what needs the bridge, and what goes straight."""
-    sheet, top, bottom = Sheet(WIDE, 214), 40, 130
-    boxes = (
-        ("Load Model", 14, COLOURS[0]),
-        ("To ComfyUI Model", 176, COLOURS[1]),
-        ("KSampler", 380, SOFT),
-        ("VAE Decode", 560, SOFT),
-    )
-    for words, left, colour in boxes:
-        sheet.box(left, top, left + 140, top + 44, edge=colour, width=2)
-        sheet.text((left + 70, top + 22), words, 14, colour, "mm")
-    for left, right, words in ((154, 174, ""), (316, 378, "MODEL"), (520, 558, "LATENT")):
-        sheet.arrow((left, top + 22), (right, top + 22), COLOURS[1] if words == "MODEL" else SOFT)
-        sheet.text(((left + right) / 2, top - 8), words, 12, SOFT, "mb")
-    for words, left in (("Text Encode", 14), ("Empty Latent", 176)):
-        sheet.box(left, bottom, left + 140, bottom + 44, edge=COLOURS[0], width=2)
-        sheet.text((left + 70, bottom + 22), words, 14, COLOURS[0], "mm")
-    sheet.arrow((84, top + 44), (84, bottom - 2), SOFT)
-    sheet.text((78, top + 66), "CLIP", 12, SOFT, "rm")
-    for corners, words, place in (
-        ((84, bottom + 44, 84, 194, 470, 194, 470, top + 48), "CONDITIONING", (210, 191)),
-        ((316, bottom + 22, 430, bottom + 22, 430, top + 48), "LATENT", (372, bottom + 18)),
-        ((84, top, 84, 18, 630, 18, 630, top - 2), "VAE", (210, 15)),
-    ):
-        sheet.draw.line(corners, fill=SOFT, width=2)
-        sheet.text(place, words, 12, SOFT, "mb")
+    sheet, rows = Sheet(WIDE, 372), (110, 210, 310)
+    types = {"model": COLOURS[0], "MODEL": COLOURS[1], "CLIP": COLOURS[2], "CONDITIONING": COLOURS[2],
+             "LATENT": COLOURS[3], "VAE": COLOURS[4]}  # fmt: skip
+
+    def node(left: int, right: int, top: int, bottom: int, words: str, colour) -> None:
+        sheet.box(left, top, right, bottom, fill=(255, 255, 255), edge=colour, width=3)
+        lines = words.split("\n")
+        for number, line in enumerate(lines):
+            y = (top + bottom) / 2 + 22 * (number - (len(lines) - 1) / 2)
+            sheet.text(((left + right) / 2, y), line, 18, colour, "mm")
+
+    def wire(left: int, right: int, y: int, words: str) -> None:
+        sheet.arrow((left, y), (right, y), types[words], 3)
+        sheet.text(((left + right) / 2, y - 6), words, 15, types[words], "mb")
+
+    node(12, 120, 76, 344, "Load\nModel", COLOURS[0])
+    middle = (("To ComfyUI\nModel", COLOURS[1]), ("Text Encode", COLOURS[0]), ("Empty Latent", COLOURS[0]))
+    passed = (("model", "MODEL"), ("CLIP", "CONDITIONING"), ("model", "LATENT"))
+    for y, (words, colour), (taken, given) in zip(rows, middle, passed, strict=True):
+        node(194, 334, y - 34, y + 34, words, colour)
+        wire(122, 192, y, taken)
+        wire(336, 470, y, given)
+    node(472, 586, 76, 344, "KSampler", SOFT)
+    wire(588, 660, 210, "LATENT")
+    node(662, 748, 176, 244, "VAE\nDecode", SOFT)
+    sheet.draw.line((66, 76, 66, 36, 705, 36, 705, 150), fill=types["VAE"], width=3, joint="curve")
+    sheet.arrow((705, 150), (705, 174), types["VAE"], 3)
+    sheet.text((386, 30), "VAE", 15, types["VAE"], "mb")
     return sheet
 
 

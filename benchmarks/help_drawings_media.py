@@ -106,7 +106,7 @@ def load_video(studio: Studio) -> Sheet:
             sheet.frame((x, top + 26), frame, 1)
             if k in chosen:
                 sheet.box(x - 1, top + 25, x + 34, top + 60, edge=COLOURS[1], width=2)
-            sheet.text((x + 17, top + 64), str(k), 11, INK if k in chosen else SOFT, "ma")
+            sheet.text((x + 17, top + 64), str(k), 13, INK if k in chosen else SOFT, "ma")
     return sheet
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from drawing import COLOURS, INK, LINE, PAPER, SOFT, Sheet, as_colours
+from drawing import COLOURS, INK, LINE, PAPER, SOFT, Sheet, as_colours, enlarged
 from help_studio import WIDE, Studio, scene_like
-from PIL import Image
-from sora_dit.dit_core.skies import caption, render, sample_scene
+from sora_dit.dit_core.skies import caption, render, sample_balanced
 from sora_dit.dit_core.training.optim import learning_rate
 
 FROZEN = (214, 216, 220)
@@ -26,7 +25,7 @@ def clip_dataset(studio: Studio) -> Sheet:
         sheet.frame((20 + k * width, 34), picture, 1)
     cut = 20 + 7 * width
     sheet.draw.line((cut, 28, cut, 34 + small + 8), fill=COLOURS[4], width=3)
-    sheet.text((cut, 34 + small + 10), "scene cut", 12, COLOURS[4], "ma")
+    sheet.text((cut, 34 + small + 10), "scene cut", 14, COLOURS[4], "ma")
     for number, (scene, words) in enumerate(zip(scenes, ("clip 1", "clip 2"), strict=True)):
         left = 20 + number * 372
         sheet.arrow((left + 150, 112), (left + 150, 148), SOFT)
@@ -34,38 +33,34 @@ def clip_dataset(studio: Studio) -> Sheet:
         for place, frame in enumerate((0, 4, 8)):
             sheet.frame((left + place * 100, 154), video[frame], 1)
         sheet.text((left, 258), f"{words}: 25 frames of 96 x 96, 12 a second", 13, INK)
-    sheet.text((20, 280), 'its words: holiday.txt beside it, "a balloon over the sea, then night"', 12, SOFT)
+    sheet.text((20, 280), 'its words: holiday.txt beside it, "a balloon over the sea, then night"', 13, SOFT)
     return sheet
 
 
 def sky_dataset(studio: Studio) -> Sheet:
     """Some of the endless skies, with their words."""
-    sheet = Sheet(WIDE, 268)
+    sheet, side, tall = Sheet(WIDE, 388), 118, 190
     for number in range(4):
-        scene = sample_scene(22, number)
-        video, left = render([scene], 17, 84, 84, 12)[0], 20 + (number % 2) * 372
-        top = 10 + (number // 2) * 128
-        for place, frame in enumerate((0, 5, 11, 16)):
-            sheet.frame((left + place * 86, top), video[frame], 1)
-        text = caption(scene, seed=number)
-        lines = _broken(text, 58)
-        for row, line in enumerate(lines[:2]):
-            sheet.text((left, top + 88 + row * 15), line, 11, INK if row == 0 else SOFT)
+        scene = sample_balanced(22, number)
+        video = render([scene], 17, side, side, 12)[0]
+        left, top = 14 + (number % 2) * 378, 12 + (number // 2) * tall
+        for place, frame in enumerate((0, 8, 16)):
+            sheet.frame((left + place * (side + 2), top), video[frame], 1)
+        for row, line in enumerate(_broken(caption(scene, seed=number), 50)[:3]):
+            sheet.text((left, top + side + 6 + row * 18), line, 14)
     return sheet
 
 
 def dataset_doctor(studio: Studio) -> Sheet:
     """The contact sheet of a folder, and what the report says first."""
-    trained = studio.training
-    picture = trained.contact_sheet
-    scale = (WIDE - 20) / picture.width
-    picture = picture.resize((WIDE - 20, round(picture.height * scale)), Image.Resampling.LANCZOS)
-    lines = [line for line in trained.report.splitlines() if line.startswith(("x ", "! ", "- "))][:6]
-    sheet = Sheet(WIDE, picture.height + 24 * len(lines) + 40)
-    sheet.image.paste(picture, (10, 6))
+    report, picture = studio.examined
+    picture = enlarged(picture, WIDE - 16)
+    lines = [line for line in report.splitlines() if line.startswith(("x ", "! ", "- "))][:6]
+    sheet = Sheet(WIDE, picture.height + 26 * len(lines) + 32)
+    sheet.image.paste(picture, (8, 6))
     for row, line in enumerate(lines):
         colour = {"x": COLOURS[4], "!": COLOURS[1]}.get(line[0], SOFT)
-        sheet.text((20, picture.height + 22 + row * 24), line[:104], 13, colour)
+        sheet.text((16, picture.height + 18 + row * 26), line[:90], 16, colour)
     return sheet
 
 
@@ -75,7 +70,7 @@ def train_autoencoder(studio: Studio) -> Sheet:
     back, latent = studio.decode(studio.latent), as_colours(studio.latent[0])
     heads = ("clip", "encoder", "latent", "decoder", "what comes back", "", "what is wrong (x 8)")
     for column, words in enumerate(heads):
-        sheet.text((84 + column * 99, 8), words, 14 if column % 2 == 0 else 12, INK if column % 2 == 0 else SOFT, "ma")
+        sheet.text((84 + column * 99, 8), words, 14 if column % 2 == 0 else 13, INK if column % 2 == 0 else SOFT, "ma")
     for row, frame in enumerate((0, 16)):
         top = 34 + row * 142
         wrong = (clip[frame] - back[frame]).abs().mean(-1, keepdim=True).expand(-1, -1, 3) * 8
@@ -96,19 +91,19 @@ def cache_latents(studio: Studio) -> Sheet:
     numbers, kept = clip.numel(), studio.latent.numel()
     sheet.text((20, 8), f"a clip, {numbers // 1000} 000 numbers", 13)
     sheet.arrow((236, 62), (280, 62))
-    sheet.text((258, 44), "VAE", 12, COLOURS[2], "ma")
+    sheet.text((258, 44), "VAE", 14, COLOURS[2], "ma")
     for place in range(5):
         sheet.frame((292 + place * 68, 30), latent[place], 8)
     sheet.text((292, 8), f"its latent, {kept // 1000} 000 numbers of 2 bytes", 13)
     words = "a balloon drifts over a calm sea"
     sheet.text((20, 122), f'"{words}"', 13)
     sheet.arrow((236, 130), (280, 130))
-    sheet.text((258, 112), "CLIP", 12, COLOURS[0], "ma")
+    sheet.text((258, 112), "CLIP", 14, COLOURS[0], "ma")
     ids = studio.bundle.text_encoder.tokenize([words])[0][0].tolist()[:11]
     sheet.text((292, 122), " ".join(map(str, ids)) + " ...", 13)
     sheet.box(640, 30, WIDE - 20, 138, fill=(255, 255, 255))
     for row, name in enumerate(("shard_00000", "shard_00001", "index.json")):
-        sheet.text((652, 44 + row * 28), name, 12, INK if row < 2 else SOFT)
+        sheet.text((652, 44 + row * 28), name, 13, INK if row < 2 else SOFT)
     sheet.text(
         (20, 172), "Done once; a training of 4000 steps of 16 clips looks at each of 4000 clips 16 times.", 13, SOFT
     )
@@ -117,12 +112,12 @@ def cache_latents(studio: Studio) -> Sheet:
 
 def new_model(studio: Studio) -> Sheet:
     """What the numbers mean, in a drawing of the model."""
-    sheet = Sheet(WIDE, 250)
+    sheet = Sheet(WIDE, 256)
     latent = as_colours(studio.latent[0])
-    sheet.frame((20, 84), latent[2], 10)
-    sheet.grid(20, 84, 8, 8, 10)
-    sheet.text((60, 172), "latent, in tokens", 13, INK, "ma")
-    sheet.text((60, 190), "patch: cells a token", 12, COLOURS[1], "ma")
+    sheet.frame((26, 84), latent[2], 10)
+    sheet.grid(26, 84, 8, 8, 10)
+    sheet.text((68, 194), "latent, in tokens", 13, INK, "ma")
+    sheet.text((68, 212), "patch: cells a token", 13, COLOURS[1], "ma")
     sheet.arrow((112, 124), (140, 124))
     for block in range(6):
         left = 148 + block * 78
@@ -135,16 +130,16 @@ def new_model(studio: Studio) -> Sheet:
             sheet.arrow((left + 66, 124), (left + 76, 124))
     sheet.arrow((606, 124), (632, 124))
     sheet.frame((640, 84), latent[3], 10)
-    sheet.text((680, 172), "what is predicted:", 13, INK, "ma")
-    sheet.text((680, 190), "objective", 12, COLOURS[1], "ma")
+    sheet.text((680, 194), "what is predicted:", 13, INK, "ma")
+    sheet.text((680, 212), "objective", 13, COLOURS[1], "ma")
     sheet.text((380, 36), "depth: 6 blocks, each with tokens of width 256", 14, INK, "ma")
     for at, colour, words in (
         (148, 0, "attention (heads: 4)"),
-        (350, 2, "looks at the words"),
-        (540, 1, "feed-forward"),
+        (330, 2, "looks at the words"),
+        (500, 1, "feed-forward"),
     ):
-        sheet.box(at, 214, at + 12, 226, fill=COLOURS[colour], edge=COLOURS[colour])
-        sheet.text((at + 18, 212), words, 13, INK)
+        sheet.box(at, 226, at + 12, 238, fill=COLOURS[colour], edge=COLOURS[colour])
+        sheet.text((at + 18, 224), words, 14, INK)
     return sheet
 
 
@@ -155,7 +150,7 @@ def training_options(studio: Studio) -> Sheet:
     lines = [(kind, [learning_rate(s, steps, 400, 0.3, schedule=kind) for s in range(0, steps, 40)]) for kind in kinds]
     sheet.text((50, 8), "learning rate over the steps", 14)
     _lines(sheet, (50, 36, 380, 214), lines)
-    sheet.text((215, 222), "steps", 12, SOFT, "ma")
+    sheet.text((215, 222), "steps", 13, SOFT, "ma")
     sheet.text((440, 8), "how often a noise level is trained", 14)
     level = torch.linspace(0.01, 0.99, 99)
     logit = torch.log(level / (1 - level))
@@ -163,33 +158,36 @@ def training_options(studio: Studio) -> Sheet:
     density = 0.85 * normal + 0.15
     curves = [("logit-normal", (density / 2.2).tolist()), ("uniform", [1 / 2.2] * 99)]
     _lines(sheet, (440, 36, WIDE - 20, 214), curves)
-    sheet.text((440, 222), "0: no noise", 12, SOFT)
-    sheet.text((WIDE - 20, 222), "1: only noise", 12, SOFT, "ra")
+    sheet.text((440, 222), "0: no noise", 13, SOFT)
+    sheet.text((WIDE - 20, 222), "1: only noise", 13, SOFT, "ra")
     return sheet
 
 
 def train_model(studio: Studio) -> Sheet:
     """One step: noise is added, the model predicts it, the difference teaches. And what the node shows meanwhile."""
-    sheet, clip = Sheet(WIDE, 400), studio.clip
-    glance = studio.training.glance
-    sheet.image.paste(glance, (WIDE - glance.width - 10, 20))
-    sheet.box(WIDE - glance.width - 11, 19, WIDE - 10, 21 + glance.height)
-    sheet.text((WIDE - glance.width / 2 - 10, 28 + glance.height), "what the node shows while it runs", 13, SOFT, "ma")
-    generator = torch.Generator().manual_seed(2)
-    noise = torch.rand(64, 64, 3, generator=generator)
+    clip, glance = studio.clip, enlarged(studio.training.glance, 500)
+    sheet = Sheet(WIDE, max(glance.height + 54, 404))
+    left = WIDE - glance.width - 8
+    sheet.image.paste(glance, (left, 10))
+    sheet.box(left - 1, 9, left + glance.width, 11 + glance.height)
+    sheet.text((left + glance.width / 2, 20 + glance.height), "what the node shows while it runs", 15, SOFT, "ma")
+    noise = torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(2))
     noisy = 0.45 * clip[8] + 0.55 * noise
-    rows = (("a clip of your data", clip[8]), ("some noise is added", noisy), ("the model says: this is noise", noise))
+    rows = (
+        (("a clip of", "your data"), clip[8]),
+        (("some noise", "is added"), noisy),
+        (("the model says:", "this is noise"), noise),
+    )
     for row, (words, picture) in enumerate(rows):
-        top = 20 + row * 112
-        sheet.frame((20, top), picture, 1)
-        sheet.text((98, top + 24), words, 14)
+        top = 14 + row * 106
+        sheet.frame((14, top), picture, 1)
+        for line, text in enumerate(words):
+            sheet.text((88, top + 12 + 20 * line), text, 16)
         if row < 2:
-            sheet.arrow((52, top + 68), (52, top + 106), COLOURS[row])
-    sheet.text((98, 64), "a red balloon over the sea", 12, SOFT)
-    sheet.text((98, 288), "how wrong it is: the loss.", 13, COLOURS[4])
-    sheet.text((98, 306), "Its weights are moved a little", 13, SOFT)
-    sheet.text((98, 322), "so that it is less wrong.", 13, SOFT)
-    sheet.text((20, 366), "4000 steps with 16 clips each", 13, INK)
+            sheet.arrow((46, top + 68), (46, top + 102), COLOURS[row])
+    sheet.text((14, 302), "How wrong it is: the loss.", 15, COLOURS[4])
+    for line, text in enumerate(("The weights are moved a", "little so that it is less", "wrong. 4000 such steps.")):
+        sheet.text((14, 326 + 20 * line), text, 15, SOFT)
     return sheet
 
 
@@ -215,9 +213,7 @@ def train_lora(studio: Studio) -> Sheet:
 
 def training_view(studio: Studio) -> Sheet:
     """Curves and samples of a real, small training."""
-    trained = studio.training
-    curves, strip = trained.curves, trained.strip
-    strip.thumbnail((WIDE, 400))
+    curves, strip = (enlarged(one, WIDE) for one in (studio.training.curves, studio.training.strip))
     sheet = Sheet(WIDE, curves.height + strip.height + 8)
     sheet.image.paste(curves, (0, 0))
     sheet.image.paste(strip, (0, curves.height + 8))
@@ -232,7 +228,7 @@ def save_model(studio: Studio) -> Sheet:
         top = 20 + number * 58
         sheet.box(20, top, 210, top + 44, fill=COLOURS[number], edge=COLOURS[number])
         sheet.text((32, top + 6), name, 15, PAPER)
-        sheet.text((32, top + 25), words, 12, PAPER)
+        sheet.text((32, top + 25), words, 13, PAPER)
         sheet.draw.line((210, top + 22, 300, top + 22, 340, 100), fill=COLOURS[number], width=2)
     sheet.arrow((340, 100), (380, 100))
     sheet.box(390, 20, WIDE - 20, 180, fill=(255, 255, 255))

@@ -12,6 +12,7 @@ from sora_dit.dit_core.diffusion import make_sigmas
 from sora_dit.dit_core.errors import SoraDiTError
 from sora_dit.dit_core.generate import denoise_latent, model_objective, model_shift, model_statistics
 from sora_dit.dit_core.skies import SkyScene, render, sample_scene
+from sora_dit.nodes import node_classes
 from torch import Tensor
 
 PROMPT = "a calm sea at sunset, scattered clouds drifting slowly to the right"
@@ -48,7 +49,24 @@ class Studio:
     @cached_property
     def latent(self) -> Tensor:
         """`clip` encoded: [1, C, T, h, w]."""
-        pixels = self.clip.permute(3, 0, 1, 2).unsqueeze(0).mul(2).sub(1)
+        return self.encode(self.clip)
+
+    @cached_property
+    def default_clip(self) -> Tensor:
+        """A rendered clip of the size that Empty Latent has when it is put on the canvas: [F, H, W, 3] in 0..1."""
+        schemas = {cls.GET_SCHEMA().node_id: cls.GET_SCHEMA() for cls in node_classes()}
+        size = {one.id: one.default for one in schemas["SoraDiTEmptyLatent"].inputs if hasattr(one, "default")}
+        scene = scene_like(time="sunset", cover="scattered", ground="sea", object="balloon", light="left")
+        return render([scene], size["frames"], size["height"], size["width"])[0]
+
+    @cached_property
+    def default_latent(self) -> Tensor:
+        """`default_clip` encoded: [1, C, T, h, w]."""
+        return self.encode(self.default_clip)
+
+    def encode(self, clip: Tensor) -> Tensor:
+        """Frames [F, H, W, 3] in 0..1 -> latent [1, C, T, h, w]."""
+        pixels = clip.permute(3, 0, 1, 2).unsqueeze(0).mul(2).sub(1)
         with torch.inference_mode():
             return self.bundle.autoencoder.encode(pixels).mean
 
@@ -58,8 +76,15 @@ class Studio:
             return self.bundle.autoencoder.decode(latent)[0].permute(1, 2, 3, 0).add(1).div(2).clamp(0, 1)
 
     @cached_property
+    def examined(self):
+        """What the Dataset Doctor says of a folder with the usual faults, and its contact sheet."""
+        from help_training import examine
+
+        return examine(self.path)
+
+    @cached_property
     def training(self):
-        """A small training on rendered skies (a minute or two), see `help_training.Trained`."""
+        """A small training on rendered skies (some minutes), see `help_training.Trained`."""
         from help_training import train
 
         return train(self.path)

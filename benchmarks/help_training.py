@@ -1,4 +1,7 @@
-"""A small training for the help pictures: skies, a small new model, a few hundred steps. See help_studio.py."""
+"""A small training for the help pictures: skies, a small new model, some hundred steps. See help_studio.py.
+
+What is drawn here is enlarged by the drawings until its text has their least size, so it is drawn small.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,13 @@ from sora_dit.dit_core.skies import render
 from sora_dit.headless.session import Session, use
 
 PROMPTS = "a calm sea at sunset, scattered clouds\na clear night with many stars over hills"
-STEPS = 240
+STEPS = 600
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What the nodes of a training gave, and the folder of its run."""
+    """Pictures of a training."""
 
-    report: str
-    contact_sheet: Image.Image
     curves: Image.Image
     glance: Image.Image
     strip: Image.Image
@@ -45,31 +46,36 @@ class Stations:
 
 
 def train(model: Path, steps: int = STEPS) -> Trained:
-    """Train on skies of 32 x 32 for a minute, with the text encoder and the VAE of the bundle `model`."""
+    """Train on skies of 64 x 64 for some minutes, with the text encoder and the VAE of the bundle `model`."""
     from sora_dit.dit_core.watch import draw_curves, draw_glance, draw_strip, read_log, read_samples
 
     with tempfile.TemporaryDirectory() as place:
         output = Path(place)
         station = Stations(output, model.parent, output)
         _, clip, vae = station.call("LoadModel", model=model.name)
-        clips = station.call("SkyDataset", count=256, width=32, height=32, frames=9)[0]
+        clips = station.call("SkyDataset", count=256, width=64, height=64, frames=9)[0]
         latents = station.call("CacheLatents", clips=clips, vae=vae, clip=clip)[0]
-        new = station.call("NewModel", vae=vae, clip=clip, latents=latents, width=96, depth=3)[0]
-        options = station.call("TrainingOptions", held_out_every=20, log_every=4)[0]
+        new = station.call("NewModel", vae=vae, clip=clip, latents=latents, width=128, depth=3)[0]
+        options = station.call("TrainingOptions", held_out_every=steps // 12, log_every=max(1, steps // 60))[0]
         station.call(
             "TrainModel", model=new, clip=clip, latents=latents, vae=vae, options=options, steps=steps, batch=8,
             run="my_model", sample_prompts=PROMPTS, sample_every=steps // 4,
         )  # fmt: skip
-        _folder_of_clips(output / "my_clips")
-        found = station.call("ClipDataset", folder="my_clips", size=64, frames=17, widest=1.8)[0]
-        report, sheet = station.call("DatasetDoctor", clips=found, clips_in_row=3, frame_height=64)
         run = output / "sora_dit_training" / "my_model"
         log, samples = read_log(run), read_samples(run)
         newest = [one for one in samples if one.step == steps]
-        picture = Image.fromarray((sheet[0] * 255).round().to(torch.uint8).numpy())
-        return Trained(
-            report, picture, draw_curves(log, 760), draw_glance(log, newest, 380), draw_strip(samples, 3, 64)
-        )
+        return Trained(draw_curves(log, 560), draw_glance(log, newest, 380), draw_strip(samples, 3, 80, rows=2))
+
+
+def examine(model: Path) -> tuple[str, Image.Image]:
+    """The Dataset Doctor's report on a folder of clips, and its contact sheet."""
+    with tempfile.TemporaryDirectory() as place:
+        output = Path(place)
+        station = Stations(output, model.parent, output)
+        _folder_of_clips(output / "my_clips")
+        found = station.call("ClipDataset", folder="my_clips", size=64, frames=17, widest=1.8)[0]
+        report, sheet = station.call("DatasetDoctor", clips=found, clips_in_row=2, frame_height=40)
+        return report, Image.fromarray((sheet[0] * 255).round().to(torch.uint8).numpy())
 
 
 def _folder_of_clips(folder: Path) -> None:
