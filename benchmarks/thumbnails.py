@@ -2,10 +2,13 @@
 
     python benchmarks/thumbnails.py                                  all but the trainings
     python benchmarks/thumbnails.py --only text_to_video --set "Prompt.text=a city at night"
-    python benchmarks/thumbnails.py --only train_starter --from CLIP.mp4      from a file that was made before
+    python benchmarks/thumbnails.py --only text_to_video --from CLIP.mp4      from a file that was made before
+    python benchmarks/thumbnails.py --only train_from_folder train_lora train_starter --steps 400
+    python benchmarks/thumbnails.py --only train_starter --from RUN           from the folder of a training's run
 
 Each shows four frames of what the workflow saves: first, two from the middle, last. Where it changes a clip, two frames
-of that clip stand on the left, what became of them on the right.
+of that clip stand on the left, what became of them on the right. Trainings are run small, on rendered skies; theirs
+show the loss, and frames of the newest samples (training_thumbnail.py).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from PIL import Image
 from sora_dit.dit_core.errors import SoraDiTError
 from sora_dit.dit_core.media import read_video
 from sora_dit.headless import run_workflow
+from training_thumbnail import SMALL, draw_training, trained
 
 FOLDER = Path(__file__).resolve().parents[1] / "workflows"
 SIDE, GAP, MOST = 480, 4, 55_000
@@ -54,9 +58,14 @@ def thumbnail(path: Path, before: Path | None = None) -> bytes:
                 left = place * (cell + GAP)
                 sheet.box(left, SIDE - 34, left + 92, SIDE, fill=PAPER, edge=PAPER)
                 sheet.text((left + 46, SIDE - 17), words, 22, anchor="mm")
+    return as_jpeg(sheet.image)
+
+
+def as_jpeg(picture: Image.Image) -> bytes:
+    """A JPEG of at most MOST bytes, as good as fits."""
     for quality in (90, 80, 70, 60, 45, 30):
         data = io.BytesIO()
-        sheet.image.save(data, "JPEG", quality=quality, optimize=True)
+        picture.save(data, "JPEG", quality=quality, optimize=True)
         if data.tell() <= MOST:
             break
     return data.getvalue()
@@ -95,27 +104,43 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="workflows (default: all)")
     parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="as in sora-dit run")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="video or picture to show instead")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="file or run to show instead")
+    parser.add_argument("--steps", type=int, default=400, help="of each training (default: 400)")
     options = parser.parse_args(argv)
     everything = in_order([path.stem for path in FOLDER.glob("*.json")])
-    names = options.only or [name for name in everything if not name.startswith("train_")]  # those take hours
+    names = options.only or [name for name in everything if name not in SMALL]  # trainings take minutes
     if options.source and len(names) != 1:
         parser.error("--from shows one file, so name one workflow with --only")
     try:
         with tempfile.TemporaryDirectory() as folder:
             for name in [options.only[0]] if options.source else everything:
+                if name in SMALL and name in names:
+                    _write(name, _of_training(name, options, Path(folder) / name))
+                    continue
                 if name not in names and not name.startswith("text_to_video"):
                     continue
                 settings = fitting(options.set, name)
                 saved = options.source or _last(run_workflow(FOLDER / f"{name}.json", set=settings, output=folder))
                 if name in names:
                     before = None if options.source else loaded(name, Path(folder))
-                    (FOLDER / f"{name}.jpg").write_bytes(thumbnail(saved, before))
-                    print(f"{name:24} {(FOLDER / f'{name}.jpg').stat().st_size / 1000:5.1f} kB")
+                    _write(name, thumbnail(saved, before))
     except SoraDiTError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _of_training(name: str, options: argparse.Namespace, folder: Path) -> bytes:
+    run = options.source
+    if run is None:
+        folder.mkdir()
+        run = trained(FOLDER / f"{name}.json", options.steps, fitting(options.set, name), folder)
+    return as_jpeg(draw_training(run, SIDE))
+
+
+def _write(name: str, data: bytes) -> None:
+    (FOLDER / f"{name}.jpg").write_bytes(data)
+    print(f"{name:24} {len(data) / 1000:5.1f} kB", flush=True)
 
 
 def _last(result) -> Path:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sora_dit
 import torch
 from PIL import Image
 from sora_dit.dit_core.errors import SoraDiTError
 from sora_dit.dit_core.media import write_video
+from sora_dit.dit_core.watch import Sample, save_sample
 from sora_dit.nodes import node_classes
 
 BENCHMARKS = Path(sora_dit.__file__).parent / "benchmarks"
@@ -74,6 +77,46 @@ def test_a_thumbnail_shows_first_and_last_frame(tmp_path):
     with Image.open(io.BytesIO(data)) as picture:
         assert picture.format == "JPEG" and picture.size == (thumbnails.SIDE, thumbnails.SIDE)
         assert picture.getpixel((60, 60))[0] > 200 and picture.getpixel((420, 420))[2] > 200
+
+
+def test_text_too_small_to_read_is_refused():
+    from drawing import LEAST, Sheet
+
+    sheet = Sheet(80, 40)
+    sheet.text((4, 4), "words", LEAST)
+    assert sheet.image.convert("L").getextrema()[0] < 200
+    with pytest.raises(ValueError, match="to be read"):
+        sheet.text((4, 4), "words", LEAST - 1)
+
+
+def test_the_clip_of_the_latent_pictures_has_the_size_of_the_nodes_defaults():
+    from help_studio import Studio
+
+    assert Studio(Path("no.safetensors")).default_clip.shape == (25, 96, 96, 3)
+
+
+def test_the_thumbnail_of_a_training_shows_its_loss_and_its_newest_samples(tmp_path):
+    import training_thumbnail
+
+    lines = [{"step": step, "samples": 8 * step, "loss": 2 / step, "held_out": 3 / step} for step in range(1, 40)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(SoraDiTError, match="no samples yet"):
+        training_thumbnail.draw_training(tmp_path, 480)
+    for step, colour in ((20, (0, 0, 255)), (39, (255, 0, 0))):
+        frames = np.full((5, 16, 24, 3), colour, np.uint8)
+        save_sample(tmp_path, Sample(step, 0, "a prompt", frames))
+    picture = training_thumbnail.draw_training(tmp_path, 480)
+    assert picture.size == (480, 480) and picture.getpixel((180, 440)) == (255, 0, 0)
+    seen = {colour for _, colour in picture.crop((0, 0, 480, 350)).getcolors(10**6)}
+    assert {training_thumbnail.COLOURS[0], training_thumbnail.COLOURS[1]} <= seen
+
+
+def test_small_settings_of_the_trainings_fit_their_workflows():
+    import thumbnails
+
+    for name, settings in thumbnails.SMALL.items():
+        given = [f"{key}={value}" for key, value in settings.items()]
+        assert set(thumbnails.fitting(given, name)) == set(settings)
 
 
 def test_workflows_that_use_what_another_saves_come_later():
