@@ -23,11 +23,11 @@ HERE = Path(__file__).resolve().parent
 WORKFLOWS = HERE.parents[1] / "workflows"
 NAMES = ("text_to_video", "preview", "encode_decode", "video_to_video", "train_from_folder")
 LARGEST = 120_000  # bytes
-# A training that shows what it is within a few minutes of one core: node type -> its inputs
+# A training that shows what it is within five minutes of a core: node type -> its inputs
 SMALL = {
     "SoraDiTClipDataset": {"size": 64, "frames": 17, "shortest": 9},
-    "SoraDiTNewModel": {"width": 96, "depth": 2, "heads": 2},
-    "SoraDiTTrainModel": {"steps": 240, "batch": 4, "sample_every": 80, "sample_prompts": "clouds over the sea"},
+    "SoraDiTNewModel": {"width": 128, "depth": 3, "heads": 2},
+    "SoraDiTTrainModel": {"steps": 1200, "batch": 8, "sample_every": 400, "sample_prompts": "clouds over the sea"},
     "SoraDiTEmptyLatent": {"width": 64, "height": 64, "frames": 17},
 }
 
@@ -87,7 +87,7 @@ def main() -> None:
         sys.exit(f"{base} is there already; it would be used for the pictures. Remove it first.")
     server = conftest.Server(base)
     try:
-        conftest.fill_with_skies(server.base / "input" / "my_clips", 8)
+        conftest.fill_with_skies(server.base / "input" / "my_clips", 24)
         with browser.editor(server.url, size=(1720, 900)) as ed:
             for name in given.names:
                 take(ed, name, given.to)
