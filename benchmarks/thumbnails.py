@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
                 if name in SMALL and name in names:
                     _write(name, _of_training(name, options, Path(folder) / name))
                     continue
-                if name not in names and not name.startswith("text_to_video"):
+                if name not in names and (not name.startswith("text_to_video") or set(names) <= set(SMALL)):
                     continue
                 settings = fitting(options.set, name)
                 saved = options.source or _last(run_workflow(FOLDER / f"{name}.json", set=settings, output=folder))
