@@ -27,7 +27,7 @@ LARGEST = 120_000  # bytes
 SMALL = {
     "SoraDiTClipDataset": {"size": 64, "frames": 17, "shortest": 9},
     "SoraDiTNewModel": {"width": 128, "depth": 3, "heads": 2},
-    "SoraDiTTrainModel": {"steps": 1200, "batch": 8, "sample_every": 400, "sample_prompts": "clouds over the sea"},
+    "SoraDiTTrainModel": {"steps": 800, "batch": 8, "sample_every": 400, "sample_prompts": "clouds over the sea"},
     "SoraDiTEmptyLatent": {"width": 64, "height": 64, "frames": 17},
 }
 
