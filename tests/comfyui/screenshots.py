@@ -21,13 +21,15 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 WORKFLOWS = HERE.parents[1] / "workflows"
-NAMES = ("text_to_video", "preview", "encode_decode", "video_to_video", "train_from_folder")
+NAMES = ("text_to_video", "preview", "encode_decode", "video_to_video", "train_from_folder", "train_lora", "train_starter")
 LARGEST = 120_000  # bytes
 # A training that shows what it is within five minutes of a core: node type -> its inputs
 SMALL = {
     "SoraDiTClipDataset": {"size": 64, "frames": 17, "shortest": 9},
     "SoraDiTNewModel": {"width": 128, "depth": 3, "heads": 2},
     "SoraDiTTrainModel": {"steps": 800, "batch": 8, "sample_every": 400, "sample_prompts": "clouds over the sea"},
+    "SoraDiTTrainLora": {"steps": 60, "batch": 2, "sample_every": 30},
+    "SoraDiTSkyDataset": {"count": 200, "width": 64, "height": 64, "frames": 17},
     "SoraDiTEmptyLatent": {"width": 64, "height": 64, "frames": 17},
 }
 
