@@ -21,7 +21,9 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 WORKFLOWS = HERE.parents[1] / "workflows"
-NAMES = ("text_to_video", "preview", "encode_decode", "video_to_video", "train_from_folder", "train_lora", "train_starter")
+NAMES = (
+    "text_to_video", "preview", "encode_decode", "video_to_video", "train_from_folder", "train_lora", "train_starter",
+)  # fmt: skip
 LARGEST = 120_000  # bytes
 # A training that shows what it is within five minutes of a core: node type -> its inputs
 SMALL = {
