@@ -55,7 +55,7 @@ HELD_OUT: tuple[tuple[str, str, str], ...] = (
 _ALL = tuple((t, c, g) for t in TIMES for c in COVERS for g in GROUNDS)
 _TRIPLES = {"train": tuple(x for x in _ALL if x not in HELD_OUT), "heldout": HELD_OUT}
 _SHARE = {"balloon": 0.31, "birds": 0.12, "plane": 0.12, "none": 0.45}
-_UP_TO = dict(zip(_SHARE, (0.31, 0.43, 0.55, 1.0), strict=True))  # its running sums
+_UP_TO = dict(zip(_SHARE, (0.31, 0.43, 0.55, 1.0), strict=True))  # running sums, exact
 _LIGHT_X = {"left": 0.2, "center": 0.5, "right": 0.8, "none": 0.5}
 _MASK = (1 << 64) - 1
 

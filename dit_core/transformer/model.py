@@ -102,7 +102,7 @@ class VideoDiT(nn.Module):
             self.block_table = nn.Parameter(torch.empty(c.depth, 6, c.width))
             self.final_table = nn.Parameter(torch.empty(2, c.width))
         self.gradient_checkpointing = False
-        self._rope: dict[tuple, Tensor] = {}
+        self._tables: dict[tuple, Tensor] = {}
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -173,13 +173,21 @@ class VideoDiT(nn.Module):
 
     def rope(self, grid: tuple[int, int, int], device: torch.device) -> Tensor:
         """Rotary table of a grid of tokens, made once per shape and device."""
-        key = (grid, str(device))
-        if key not in self._rope:
-            if len(self._rope) > 8:
-                self._rope.clear()
+        c = self.config
+        return self._kept(("rope", grid, device), lambda: rotary_table(grid, c.head_width, c.rope_theta, device))
+
+    def places(self, grid: tuple[int, int], device: torch.device) -> Tensor:
+        """Waves that tell the tokens of a frame (rows, columns) where they are, made once per shape and device."""
+        return self._kept(("places", grid, device), lambda: frame_position(grid, self.config.frame_position, device))
+
+    def _kept(self, key: tuple, make: Callable[[], Tensor]) -> Tensor:
+        key = (*key[:-1], str(key[-1]))
+        if key not in self._tables:
+            if len(self._tables) > 8:
+                self._tables.clear()
             with torch.inference_mode(False):
-                self._rope[key] = rotary_table(grid, self.config.head_width, self.config.rope_theta, device)
-        return self._rope[key]
+                self._tables[key] = make()
+        return self._tables[key]
 
     # -- what does ---------------------------------------------------------------------------------------------------
 
@@ -195,7 +203,7 @@ class VideoDiT(nn.Module):
         grid = grid_of(size, c.patch)
         h = self.patch_in(patchify(pad_to_patches(x, c.patch), c.patch))  # [B, t, n, D]
         if self.place is not None:
-            h = h + self.place(frame_position(grid[1:], self.config.frame_position, x.device).to(h))
+            h = h + self.place(self.places(grid[1:], x.device).to(h))
         rope = self.rope(grid, x.device)
         for i, block in enumerate(self.blocks):
             args = (h, modulation.blocks[:, :, i], rope, text.pairs[i] if text.pairs else None, text.mask)

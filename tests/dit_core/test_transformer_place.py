@@ -70,3 +70,16 @@ def test_left_and_right_are_learned_in_a_frame_without_marks():
 def test_other_numbers_are_refused(value):
     with pytest.raises(ConfigError, match="frame_position"):
         dataclasses.replace(CONFIG, frame_position=value)
+
+
+def test_waves_are_made_once_for_all_steps(monkeypatch):
+    from sora_dit.dit_core.transformer import model as module
+
+    made = []
+    monkeypatch.setattr(module, "frame_position", lambda *args: made.append(args) or frame_position(*args))
+    model = new_model(frame_position=3)
+    for _ in range(3):
+        run(model, torch.randn(1, 2, 3, 4, 5))
+    assert len(made) == 1
+    run(model, torch.randn(1, 2, 3, 6, 5))
+    assert len(made) == 2
