@@ -4,7 +4,7 @@
 tells what is in it.
 """
 
-from .captions import caption, prompt_for
+from .captions import caption, named, prompt_for
 from .render import render
 from .scene import HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
 
@@ -14,6 +14,7 @@ __all__ = [
     "SkyScene",
     "attributes",
     "caption",
+    "named",
     "prompt_for",
     "render",
     "sample_balanced",

@@ -111,11 +111,19 @@ def caption(scene: SkyScene, seed: int, full: bool = False) -> str:
     Returns:
         20 to `LONGEST` bytes of English; without `full` usually 40 to 170.
     """
+    rng, words = _choose(scene, seed, full)
+    return _compose(words, rng, scene.luminary)
+
+
+def named(scene: SkyScene, seed: int, full: bool = False) -> dict[str, str]:
+    """The attributes that `caption` with the same arguments names, with their values."""
+    return _choose(scene, seed, full)[1]
+
+
+def _choose(scene: SkyScene, seed: int, full: bool) -> tuple[random.Random, dict[str, str]]:
     rng = random.Random(f"{seed}/{scene.variation[0]!r}/{scene.drift!r}")
     words = attributes(scene)
-    if not full:
-        words = _drop(words, rng)
-    return _compose(words, rng, scene.luminary)
+    return rng, words if full else _drop(words, rng)
 
 
 def prompt_for(words: dict[str, str], seed: int) -> str:

@@ -1,7 +1,8 @@
 """Teaching a fresh text encoder to read captions before the transformer needs it.
 
-Through the denoising loss alone a byte-level encoder takes very long to find words. Told what is in the scene it does
-so in minutes: linear heads on the pooled vector name each attribute; the heads are thrown away.
+Through the denoising loss alone a byte-level encoder takes very long to find words. Told what a caption names it does
+so in minutes: heads on the pooled vector, and others that look at the tokens as cross attention will, tell the value of
+each attribute; the heads are thrown away.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..device import training_dtype
-from ..skies import VALUES, attributes, caption, sample_balanced
+from ..skies import VALUES, caption, named, sample_balanced
 from ..text import TextEmbedding, TextEncoder
 from .callbacks import Callbacks
 from .loop import LoopSettings, run_loop
@@ -31,6 +32,7 @@ class ReadingSettings:
     lr: float = 2e-3
     weight_decay: float = 0.01
     scenes: int = 44
+    complete: float = 0.5  # share of captions that name everything there is to name
     # How much it counts that the embeddings stay what they were, as a share of their square: a transformer that knows
     # the old ones then understands the new ones almost at once.
     anchor: float = 0.0
@@ -38,21 +40,63 @@ class ReadingSettings:
     seed: int = 1
 
 
-def new_heads(width: int) -> nn.ModuleDict:
-    """A linear head for each attribute: pooled vector -> one score per value."""
-    return nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in VALUES.items()})
+class PooledHeads(nn.Module):
+    """A linear score for every value of each attribute, from the pooled vector."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in VALUES.items()})
+
+    def forward(self, read: TextEmbedding) -> dict[str, Tensor]:
+        """Name of the attribute -> scores [B, values]."""
+        return {name: head(read.pooled) for name, head in self.heads.items()}
 
 
-def read_batch(start: int, count: int, scenes: int, split: str = "train") -> tuple[list[str], dict[str, Tensor]]:
+class TokenHeads(nn.Module):
+    """The same scores from the tokens: each attribute has a query that looks for the tokens which speak of it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.queries = nn.Parameter(torch.randn(len(VALUES), width) / width**0.5)
+        self.heads = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in VALUES.items()})
+
+    def forward(self, read: TextEmbedding) -> dict[str, Tensor]:
+        """Name of the attribute -> scores [B, values]."""
+        tokens = self.norm(read.embeddings)
+        scores = torch.einsum("kw,blw->bkl", self.queries, tokens).masked_fill(~read.mask[:, None].bool(), -1e9)
+        found = scores.float().softmax(-1).to(tokens.dtype) @ tokens
+        return {name: head(found[:, k]) for k, (name, head) in enumerate(self.heads.items())}
+
+
+def read_batch(
+    start: int, count: int, scenes: int, split: str = "train", complete: float = 0.0
+) -> tuple[list[str], dict[str, Tensor]]:
     """Captions of scenes start .. start + count - 1, and for each attribute the index of its value [count].
 
-    A caption leaves attributes out; then the value can only be guessed, and the loss has a floor.
+    The index is -1 where a caption does not name the attribute. A caption of empty air that does not speak of it counts
+    as naming it: nothing shall fly there.
     """
-    drawn = [sample_balanced(scenes, i, split) for i in range(start, start + count)]
-    texts = [caption(scene, seed=start + i) for i, scene in enumerate(drawn)]
-    named = [attributes(scene) for scene in drawn]
-    targets = {name: torch.tensor([values.index(n[name]) for n in named]) for name, values in VALUES.items()}
+    texts, told = [], []
+    for i in range(start, start + count):
+        scene = sample_balanced(scenes, i, split)
+        full = (i * 0.618033988749895) % 1 < complete  # golden ratio: evenly spread over any run of captions
+        texts.append(caption(scene, seed=start + i, full=full))
+        told.append({"object": scene.object} | named(scene, seed=start + i, full=full))
+    targets = {
+        name: torch.tensor([values.index(words[name]) if name in words else -1 for words in told])
+        for name, values in VALUES.items()
+    }
     return texts, targets
+
+
+def naming_losses(scores: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Cross entropy of each attribute over the captions that name it; 0 where none does."""
+    losses = {}
+    for name, target in targets.items():
+        total = F.cross_entropy(scores[name].float(), target, ignore_index=-1, reduction="sum")
+        losses[name] = total / (target >= 0).sum().clamp_min(1)
+    return losses
 
 
 def moved(read: TextEmbedding, before: TextEncoder, ids: Tensor, mask: Tensor) -> Tensor:
@@ -73,7 +117,7 @@ def teach_reading(
 ) -> tuple[dict, bool]:
     """Train or go on; leaves the weights in `text`; returns the position and whether it is done."""
     torch.manual_seed(settings.seed)
-    heads = new_heads(text.width).to(device)
+    heads = nn.ModuleList([PooledHeads(text.width), TokenHeads(text.width)]).to(device)
     modules = {"text_encoder": text.module, "heads": heads}
     optimisers = make_optimisers({"text_encoder": text.module}, settings.optimiser, settings.lr, settings.weight_decay)
     optimisers += make_optimisers({"heads": heads}, "adamw", settings.lr, 0.0)
@@ -84,11 +128,13 @@ def teach_reading(
     text.module.train()
 
     def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        texts, targets = read_batch(step * loop.batch, loop.batch, settings.scenes)
+        texts, targets = read_batch(step * loop.batch, loop.batch, settings.scenes, complete=settings.complete)
+        targets = {name: target.to(device) for name, target in targets.items()}
         ids, mask = text.tokenize(texts)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             read = text.forward_ids(ids.to(device), mask.to(device))
-            losses = {n: F.cross_entropy(heads[n](read.pooled).float(), t.to(device)) for n, t in targets.items()}
+            pooled, tokens = (naming_losses(head(read), targets) for head in heads)
+        losses = {name: (pooled[name] + tokens[name]) / 2 for name in targets}
         loss = torch.stack(list(losses.values())).mean()
         if before is not None:
             losses["moved"] = moved(read, before, ids.to(device), mask.to(device))
