@@ -10,13 +10,20 @@ from safetensors.torch import load_file
 from sora_dit.dit_core.autoencoder import AutoencoderConfig
 from sora_dit.dit_core.errors import CheckpointError
 from sora_dit.dit_core.skies import VALUES
-from sora_dit.dit_core.text import TextEncoder
+from sora_dit.dit_core.text import TextEmbedding, TextEncoder
 from sora_dit.dit_core.training import autoencoder as autoencoder_training
 from sora_dit.dit_core.training.autoencoder import AutoencoderTraining, new_autoencoder, train_autoencoder
 from sora_dit.dit_core.training.known_frames import draw_known_frames
 from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged
 from sora_dit.dit_core.training.optim import Muon, learning_rate, make_optimisers, orthogonalise
-from sora_dit.dit_core.training.reading import ReadingSettings, moved, read_batch, teach_reading
+from sora_dit.dit_core.training.reading import (
+    ReadingSettings,
+    TokenHeads,
+    moved,
+    naming_losses,
+    read_batch,
+    teach_reading,
+)
 from sora_dit.dit_core.training.sky_data import LatentCache, SkySource, build_cache
 from sora_dit.dit_core.training.transformer import (
     TransformerTraining,
@@ -277,10 +284,46 @@ def test_a_reading_batch_names_what_its_captions_say():
     again, _ = read_batch(0, 64, scenes=5)
     assert texts == again and len(set(texts)) > 60
     for i, text in enumerate(texts):
-        if "balloon" in text.lower().replace("no birds or balloons", ""):
+        says = text.lower()
+        if "balloon" in says.replace("no birds or balloons", ""):
             assert VALUES["object"][targets["object"][i]] == "balloon"
-        if "overcast" in text.lower():
+        if "overcast" in says:
             assert VALUES["cover"][targets["cover"][i]] == "overcast"
+        words = ("left", "right")  # of clouds, of what flies, or of sun and moon
+        if not any(word in says for word in words):
+            assert targets["direction"][i] == targets["object_direction"][i] == -1
+    assert (targets["object"] >= 0).all()
+    assert 0 < (targets["speed"] < 0).sum() < 64
+
+
+def test_complete_captions_leave_no_question_open():
+    _, some = read_batch(0, 400, scenes=5, complete=0.5)
+    _, every = read_batch(0, 40, scenes=5, complete=1.0)
+    assert all((target >= 0).all() for target in every.values())
+    open_questions = (some["direction"] < 0).float().mean().item()
+    _, short = read_batch(0, 400, scenes=5)
+    assert open_questions == pytest.approx((short["direction"] < 0).float().mean().item() / 2, abs=0.05)
+
+
+def test_what_a_caption_does_not_name_is_not_asked():
+    scores = {"rain": torch.tensor([[2.0, 0.0], [0.0, 0.0], [5.0, -5.0]], requires_grad=True)}
+    losses = naming_losses(scores, {"rain": torch.tensor([0, 1, -1])})
+    assert losses["rain"].item() == pytest.approx((math.log1p(math.exp(-2)) + math.log(2)) / 2)
+    losses["rain"].backward()
+    assert (scores["rain"].grad[2] == 0).all() and (scores["rain"].grad[:2] != 0).all()
+    assert naming_losses(scores, {"rain": torch.tensor([-1, -1, -1])})["rain"].item() == 0
+
+
+def test_token_heads_look_at_text_only():
+    torch.manual_seed(0)
+    heads, tokens = TokenHeads(16), torch.randn(2, 5, 16)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()
+    padded = heads(TextEmbedding(tokens, mask, tokens.mean(1)))
+    alone = heads(TextEmbedding(tokens[:1, :3], mask[:1, :3], tokens[:1].mean(1)))
+    assert set(padded) == set(VALUES)
+    for name, scores in alone.items():
+        assert scores.shape == (1, len(VALUES[name]))
+        torch.testing.assert_close(padded[name][:1], scores)
 
 
 def test_a_reading_goes_on_near_what_the_encoder_was(tmp_path):
