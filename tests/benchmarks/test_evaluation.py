@@ -8,18 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.checkpoint import load_bundle, save_bundle
 from sora_dit.dit_core.errors import CheckpointError, ConfigError, ShapeError
 from sora_dit.dit_core.generate import denoise_latent
 from sora_dit.dit_core.measures import TokenGrid, coherence, psnr, ssim, time_ratio, to_frames
 from sora_dit.dit_core.skies import HELD_OUT, VALUES, attributes, render, sample_scene
-from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.export import export_bundle
 from sora_dit.dit_core.training.export import main as export_main
 from sora_dit.dit_core.training.optim import MovingAverage
 from sora_dit.dit_core.training.state import TrainingState
-from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -34,13 +31,6 @@ import scoring  # noqa: E402
 
 GRID = TokenGrid(8, 8, 1, 4)
 SIZE = generation.ClipSize(5, 16, 24, 8.0)
-STATISTICS = {"latent_mean": (0.1,) * 4, "latent_std": (1.5,) * 4}
-TEXT = {
-    "family": "t5",
-    "tokenizer": "byt5",
-    "max_length": 64,
-    "config": {"vocab_size": 259, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2},
-}
 
 
 @pytest.fixture(scope="module")
@@ -48,42 +38,6 @@ def reference():
     """Twelve held-out scenes, and their clips [12, 17, 64, 64, 3]."""
     asked = asking.draw_asked(12, 5, wording="full")
     return asked, render([a.scene for a in asked], 17, 64, 64).contiguous()
-
-
-def parts(seed: int = 0):
-    """Transformer, text encoder and autoencoder with random weights."""
-    torch.manual_seed(seed)
-    transformer = VideoDiT(
-        TransformerConfig(width=24, depth=2, heads=2, ff_width=32, in_channels=4, text_width=16, **STATISTICS)
-    )
-    text = TextEncoder.from_config(TEXT)
-    autoencoder = CausalVideoAutoencoder(
-        AutoencoderConfig(
-            latent_channels=4, encoder_channels=(4, 4, 4), decoder_channels=(4, 4, 4), encoder_blocks=0,
-            decoder_blocks=0, **STATISTICS,
-        )
-    )  # fmt: skip
-    for parameter in [*transformer.parameters(), *text.module.parameters()]:
-        torch.nn.init.normal_(parameter, std=0.15)
-    return transformer, text, autoencoder
-
-
-@pytest.fixture(scope="module")
-def bundle_path(tmp_path_factory):
-    transformer, text, autoencoder = parts()
-    path = tmp_path_factory.mktemp("bundle") / "tiny.safetensors"
-    components = {
-        "transformer": (transformer.config.to_dict(), transformer.state_dict()),
-        "text_encoder": (text.config_dict(), text.state_dict()),
-        "autoencoder": (autoencoder.config.to_dict(), autoencoder.state_dict()),
-    }
-    save_bundle(path, components, {"made": "at random"}, torch.float32)
-    return path
-
-
-@pytest.fixture(scope="module")
-def bundle(bundle_path):
-    return load_bundle(bundle_path)
 
 
 # -- what is asked ---------------------------------------------------------------------------------------------------
@@ -193,8 +147,8 @@ def test_look_takes_any_size_and_refuses_short_clips(reference):
         probes.look(clips[:, :13], 8.0)
 
 
-def test_a_probe_learns_and_is_kept(tmp_path):
-    autoencoder = parts()[2].eval()
+def test_a_probe_learns_and_is_kept(parts, tmp_path):
+    autoencoder = parts(0)[2].eval()
     settings = probes.ProbeSettings(rendered=96, coded=2, steps=60, batch=16, channels=8)
     lines = []
     probe = probes.get_probe(settings, autoencoder, tmp_path, lines.append)
@@ -362,7 +316,7 @@ def test_the_whole_evaluation_runs(bundle_path, tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture()
-def training(tmp_path):
+def training(parts, tmp_path):
     """A saved state whose averages differ from the live weights -> (folder, averages)."""
     transformer, text, _ = parts(3)
     modules = {"transformer": transformer, "text_encoder": text.module}
@@ -395,11 +349,11 @@ def test_export_writes_the_averages(training, bundle_path, tmp_path, capsys):
     assert (made["step"], made["samples"], made["clips"], made["finished"]) == (12, 288, 99, False)
 
 
-def test_export_refuses_what_does_not_fit(training, bundle_path, tmp_path, capsys):
+def test_export_refuses_what_does_not_fit(training, parts, bundle_path, tmp_path, capsys):
     folder, _ = training
     with pytest.raises(CheckpointError, match="does not exist"):
         export_bundle(tmp_path, bundle_path, tmp_path / "out.safetensors")
-    other = parts()[2]
+    other = parts(0)[2]
     config = dataclasses.replace(other.config, latent_mean=(1.1,) * 4)
     wrong = tmp_path / "other.safetensors"
     save_bundle(wrong, {"autoencoder": (config.to_dict(), other.state_dict())}, {})
