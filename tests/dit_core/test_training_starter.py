@@ -102,7 +102,15 @@ def test_an_encoder_goes_on_reading(files, capsys):
     assert made.text_encoder.config_dict() == old.config_dict()
     before, after = old.module.state_dict(), made.text_encoder.module.state_dict()
     assert 0 < max((after[name] - before[name]).abs().max().item() for name in before) < 0.1
-    assert made.header.provenance["text_encoder"]["training"]["anchor"] == 30.0
+    assert made.header.provenance["text_encoder"]["training"]["anchor"] == 1.0
+    again = [str(files / "again") if part == str(files / "state") else part for part in command]
+    again[again.index(str(files / "model.safetensors"))] = str(files / "state" / "text_encoder.safetensors")
+    assert main([*again, "--batch", "4", "--device", "cpu", "--clips-seed", "6"]) == 0
+    told = load_bundle(files / "again" / "text_encoder.safetensors").header.provenance["text_encoder"]
+    assert told["training"]["scenes"] == 6
+    assert [one["training"]["scenes"] for one in told["before"]] == [
+        made.header.provenance["text_encoder"]["training"]["scenes"]
+    ]
 
 
 def test_a_training_that_goes_on_from_another_tells_of_it(files, capsys):

@@ -23,18 +23,21 @@ from .recipe import TEXT, TRANSFORMER, TRANSFORMER_SOURCE
 def run_text(args: argparse.Namespace, device: torch.device) -> None:
     """Teach a text encoder, fresh or that of `--start`, to read captions and write it as a bundle of its own."""
     torch.manual_seed(args.seed)
-    text = (load_bundle(args.start).text_encoder if args.start else TextEncoder.from_config(TEXT)).to(device)
+    start = load_bundle(args.start) if args.start else None
+    text = (TextEncoder.from_config(TEXT) if start is None else start.text_encoder).to(device)
     loop = loop_settings(args, batch=64, log_every=20)
     settings = ReadingSettings(
         optimiser=args.optimiser,
         lr=args.lr or ReadingSettings.lr,
         scenes=args.clips_seed,
-        anchor=args.anchor if args.start else 0.0,
+        anchor=0.0 if start is None else args.anchor,
         precision=args.precision,
         seed=args.seed,
     )
     position, done = teach_reading(text, args.state / "text", loop, settings, device, TOLD)
     made = made_by(device) | {"training": asdict(settings), "batch": loop.batch, **position, "finished": done}
+    if start is not None and "text_encoder" in start.header.provenance:
+        made["before"] = [start.header.provenance["text_encoder"]]
     components = {"text_encoder": (text.config_dict(), text.module.state_dict())}
     save_bundle(args.state / "text_encoder.safetensors", components, {"text_encoder": made}, dtype=torch.float32)
 
