@@ -39,6 +39,7 @@ class CausalConv3d(nn.Conv3d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """x [B, C, F, H, W] -> [B, C out, F out, H out, W out]; `stream`: x goes on where its last chunk ended."""
         x = self._with_past(x, stream)
         if x.is_cpu and x.shape[0] == 1 and x.shape[:4].numel() <= SLOW_ON_CPU:
             return self._as_pictures(x)
@@ -76,6 +77,7 @@ class ChannelNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))  # 1-D: optimisers and memory formats go by rank
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, F, H, W] -> the same shape; the mean is taken in float32."""
         mean_square = x.square().mean(1, keepdim=True, dtype=torch.float32)
         return x * torch.rsqrt(mean_square + self.eps).to(x.dtype) * self.weight.to(x.dtype).view(-1, 1, 1, 1)
 
@@ -89,6 +91,7 @@ class ResidualBlock(nn.Module):
         self.norm2, self.conv2 = ChannelNorm(channels), CausalConv3d(channels, channels, gain=0.1)
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """x [B, C, F, H, W] -> the same shape."""
         y = self.conv1(F.silu(self.norm1(x)), stream)
         return x + self.conv2(F.silu(self.norm2(y)), stream)
 
@@ -103,6 +106,7 @@ class Downsample(nn.Module):
         self.conv = CausalConv3d(in_channels, out_channels, (3, kernel, kernel), (time_stride, stride, stride))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """x [B, C, F, H, W] -> [B, C out, F or (F + 1) / 2, H or H / 2, W or W / 2]."""
         return self.conv(x, stream)
 
 
@@ -122,6 +126,7 @@ class Upsample(nn.Module):
         self.conv = CausalConv3d(in_channels, out_channels, (1, 3, 3))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """x [B, C, F, H, W] -> [B, C out, F or 2F - 1 (2F later in a stream), H or 2H, W or 2W]."""
         if self.time_conv is not None:
             starts_clip = stream is None or stream.past(self.time_conv) is None
             x = self.time_conv(x, stream)  # [B, 2C, T, H, W]

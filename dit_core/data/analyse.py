@@ -118,6 +118,7 @@ class _Look:
         self._last = cells
 
     def result(self, sha256: str) -> Analysis:
+        """What was found in the frames looked at so far."""
         count = len(self.times)
         chosen = [(2 * k + 1) * count // (2 * HASH_FRAMES) for k in range(HASH_FRAMES)]
         is_black = self._peak < _BLACK_CELL

@@ -194,6 +194,7 @@ class Animation:
                 yield time, np.asarray(resized)
 
     def sound(self, start: float, seconds: float) -> None:
+        """None: pictures make no sound."""
         return None
 
 
@@ -299,6 +300,7 @@ class Film:
         self.damage = " ".join(found) or None
 
     def sound(self, start: float, seconds: float) -> dict[str, Any] | None:
+        """Of that stretch, as `read_sound`; None where the file has none."""
         return read_sound(self._path, start, float(seconds))
 
 

@@ -51,6 +51,7 @@ class Canvas:
 
     @staticmethod
     def make(frames: int, height: int, width: int, fps: float, device: torch.device) -> Canvas:
+        """Sizes in pixels; lengths of the canvas are in frame heights, with x = .5 in the middle at any aspect."""
         def centres(count: int) -> Tensor:
             return torch.arange(count, device=device, dtype=torch.float32) + 0.5
 
@@ -78,6 +79,7 @@ class Cast:
 
     @staticmethod
     def stack(scenes: Sequence[SkyScene], device: torch.device) -> Cast:
+        """The parameters of `scenes`, in their order."""
         numbers = [[*(getattr(s, n) for n in _NUMBERS), *s.variation] for s in scenes]
         words = [
             [
@@ -103,6 +105,7 @@ class Cast:
         return self._view(self.table[:, _NUMBERS.index(name)])
 
     def variation(self, k: int) -> Tensor:
+        """The scene's random number k, 0..1."""
         return self._view(self.table[:, len(_NUMBERS) + k])
 
     def x(self, place: Tensor, canvas: Canvas) -> Tensor:
@@ -111,18 +114,22 @@ class Cast:
 
     @property
     def time(self) -> Tensor:
+        """Which of `TIMES` [B]."""
         return self.words[:, 0]
 
     @property
     def cover(self) -> Tensor:
+        """Which of `COVERS` [B]."""
         return self.words[:, 1]
 
     @property
     def rain(self) -> Tensor:
+        """1 where it rains, else 0."""
         return self._view(self.words[:, 5].float())
 
     @property
     def has_light(self) -> Tensor:
+        """1 where sun or moon is to be seen, else 0."""
         return self._view(self.words[:, 6].float())
 
     def by_time(self, *values: float) -> Tensor:
@@ -130,13 +137,16 @@ class Cast:
         return self._view(constant(values, self.table.device)[self.time])
 
     def by_cover(self, *values: float) -> Tensor:
+        """One number per cloud cover, looked up for each scene."""
         return self._view(constant(values, self.table.device)[self.cover])
 
     def color(self, name: str) -> Tensor:
+        """The palette's colour of that name at each scene's time of day."""
         colors = palette.time_colors(self.table.device)[:, palette.NAMES.index(name)]
         return colors[self.time].view(-1, 3, 1, 1, 1)
 
     def balloon_color(self) -> Tensor:
+        """Of each scene's balloon; some colour where there is none."""
         return palette.balloon_colors(self.table.device)[self.words[:, 4]].view(-1, 3, 1, 1, 1)
 
     @staticmethod
