@@ -137,14 +137,27 @@ def _draw_curve(canvas: Canvas, inside, curve: Curve, steps, values, scales: tup
 
 
 def _legend(canvas: Canvas, corner: tuple[float, float], curves: Sequence[Curve], least: float) -> None:
-    """Names in their colours, from the right edge to the left, as far as there is room."""
+    """Names in their colours, from the right edge to the left; where there is no room for them, their colours only."""
     right, top = corner
     if len(curves) < 2:
         return
+    if right - sum(canvas.text_width(curve.name, 11) + 28 for curve in curves) < least - 10:
+        _colour_scale(canvas, corner, curves)
+        return
     for curve in reversed(curves):
         width = canvas.text_width(curve.name, 11)
-        if right - width - 18 < least:
-            return
         canvas.text((right, top + 1), curve.name, 11, curve.colour, "ra")
         canvas.line([(right - width - 15, top + 8), (right - width - 4, top + 8)], curve.colour, 2.2)
         right -= width + 28
+
+
+def _colour_scale(canvas: Canvas, corner: tuple[float, float], curves: Sequence[Curve]) -> None:
+    """The curves' colours side by side, named at both ends: so many curves come in an order."""
+    right, top = corner
+    first, last = curves[0], curves[-1]
+    canvas.text((right, top + 1), last.name, 11, last.colour, "ra")
+    right -= canvas.text_width(last.name, 11) + 4
+    for curve in reversed(curves):
+        canvas.line([(right - 11, top + 8), (right, top + 8)], curve.colour, 3)
+        right -= 13
+    canvas.text((right - 2, top + 1), first.name, 11, first.colour, "ra")

@@ -21,6 +21,7 @@ from sora_dit.dit_core.watch import (
     summary,
 )
 from sora_dit.dit_core.watch.axes import scale_for
+from sora_dit.dit_core.watch.curves import _LEVELS
 from sora_dit.dit_core.watch.panel import running_mean
 
 
@@ -130,6 +131,15 @@ def test_the_held_out_loss_of_each_noise_level_is_drawn_beside_the_trained_one(w
     area = (0, 330, 800, 540)  # below the names of the levels
     red = [drawn(draw_curves(read_log(write(*which)), 800).crop(area), (190, 42, 56)) for which in (plain, lines)]
     assert len(red[0]) and np.ptp(red[0]) < 20 and np.ptp(red[1]) > 60  # one line; and dots, 3 being far from 1
+
+
+@pytest.mark.parametrize("width", [512, 960])
+def test_the_legend_of_noise_levels_has_all_colours_at_any_width(write, width):
+    log = read_log(write(*(line(step, level_loss=[0.5] * 8) for step in (10, 50, 90))))
+    tall = round(width * 0.29)
+    top = 54 + tall + 12
+    legend = draw_curves(log, width).crop((round(width * 0.45), top + 4, width, top + 26))
+    assert all(len(drawn(legend, colour)) for colour in _LEVELS)
 
 
 def test_autoencoder_trainings_show_their_psnr(write):
