@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,6 +47,8 @@ def denoise_latent(
     guidance_scale: float = 1.0,
     sampler: str = "euler",
     noise_mask: Tensor | None = None,
+    noise_numbers: Sequence[int] | None = None,
+    noisy: bool = False,
     callback: Callback | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
@@ -52,7 +56,10 @@ def denoise_latent(
 
     latent: raw latent [B, C, T, H, W]; zeros to make a clip from nothing. When the first noise level is below the
         maximum its content shows through (video to video).
-    noise_mask: [B or 1, 1, T, H, W] or broadcastable, 1 = generate, 0 = keep; kept parts come out as they went in.
+    noise_mask: [B or 1, 1, T, H, W] or as `expand_mask` takes it, 1 = generate, 0 = keep; kept parts come out as they
+        went in.
+    noise_numbers: which of the seed's noises each clip gets, see `cpu_noise`.
+    noisy: the latent is what a schedule that ended at this one's first level left; no noise is added.
     callback: see `samplers.sample`; it may raise to cancel.
     device: where to compute; None is where the weights are.
     Returns the raw latent, float32, on the CPU. Raises `ShapeError`, or `SoraDiTError` when the model puts out NaN.
@@ -68,13 +75,11 @@ def denoise_latent(
     clean = latent.to(device, torch.float32)
     if statistics is not None and bool(clean.any()):  # all zeros means "nothing there", not a grey video
         clean = statistics.normalise(clean)
-    noise = cpu_noise(seed, latent.shape).to(device)
+    noise = cpu_noise(seed, latent.shape, noise_numbers).to(device)
     known = None
     if noise_mask is not None and bool((noise_mask < 1).any()):
         known = Known(clean, expand_mask(noise_mask, latent.shape).to(device, torch.float32), noise)
-    first = float(conditioning.sigmas[0])
-    whole = first >= objective.sigma_max * (1 - 1e-5)
-    x = objective.initial(noise, first) if whole else objective.add_noise(clean, noise, first)
+    x = clean if noisy else _noised(objective, clean, noise, float(conditioning.sigmas[0]))
     denoiser = Denoiser(model, objective, conditioning.to(device), guidance_scale, len(latent), known)
     x = sample(
         sampler,
@@ -83,7 +88,7 @@ def denoise_latent(
         conditioning.sigmas,
         objective=objective,
         callback=callback,
-        noise_source=SeededNoise(seed),
+        noise_source=SeededNoise(seed, None if noise_numbers is None else tuple(noise_numbers)),
     )
     if not bool(torch.isfinite(x).all()):
         raise SoraDiTError(
@@ -97,17 +102,27 @@ def denoise_latent(
     return x.cpu()
 
 
+def _noised(objective: Objective, clean: Tensor, noise: Tensor, level: float) -> Tensor:
+    """What a run begins with: noise alone at the highest level, below it the latent shows through."""
+    whole = level >= objective.sigma_max * (1 - 1e-5)
+    return objective.initial(noise, level) if whole else objective.add_noise(clean, noise, level)
+
+
 def expand_mask(mask: Tensor, shape: torch.Size) -> Tensor:
-    """Bring a noise mask to [B, 1, T, H, W]: fewer axes are taken as ComfyUI does, sizes are resized to the nearest."""
-    if mask.ndim == 4:  # [B or T, 1, H, W]: one picture for every frame, or one for each
-        mask = mask.transpose(0, 1)[None] if mask.shape[0] == shape[2] and shape[0] == 1 else mask.unsqueeze(2)
-    elif mask.ndim in (2, 3):
-        mask = mask.reshape(-1, 1, 1, *mask.shape[-2:])
-    if mask.ndim != 5 or mask.shape[0] not in (1, shape[0]):
+    """Bring a noise mask to [B, 1, T, H, W] as ComfyUI does (`comfy.utils.reshape_mask`).
+
+    A mask of fewer than five axes is a picture for each moment, [..., H, W], for all clips alike; other sizes than the
+    latent's are resized linearly in time and space. Raises `ShapeError`.
+    """
+    got = list(mask.shape)
+    if 2 <= mask.ndim < 5:
+        mask = mask.reshape(1, 1, -1, *mask.shape[-2:])
+    if mask.ndim != 5 or mask.shape[0] not in (1, shape[0]) or 0 in mask.shape:
         raise ShapeError(
-            f"Noise mask: got shape {list(mask.shape)}; expected [{shape[0]}, 1, {shape[2]}, {shape[3]}, {shape[4]}]."
+            f"Noise mask: got shape {got}; expected [{shape[0]}, 1, {shape[2]}, {shape[3]}, {shape[4]}], or pictures "
+            "[frames, height, width]."
         )
     mask = mask[:, :1].float()
     if mask.shape[2:] != shape[2:]:
-        mask = F.interpolate(mask, size=tuple(shape[2:]), mode="nearest")
+        mask = F.interpolate(mask, size=tuple(shape[2:]), mode="trilinear")
     return mask.expand(shape[0], 1, *shape[2:])

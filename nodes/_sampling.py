@@ -12,6 +12,7 @@ from . import _checks
 # The names that `dit_core.diffusion` knows, written out because a schema must not import torch; a test compares them.
 SCHEDULES = ("auto", "uniform", "cosine", "beta", "linspace", "karras", "exponential")
 SAMPLERS = ("euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm")
+_LEVEL = "sora_dit_noise_level"  # in a LATENT whose schedule ended above 0: at which level
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,10 @@ def _sigmas(config: Any, objective: Any, plan: Plan) -> Any:
 
 def denoise(
     model: Any, conditioning: Any, latent: dict, run: Run, progress: Callable[[int], Any]
-) -> tuple[Any, dict[str, Any]]:
-    """Fill a LATENT: returns samples `[B, C, T, H, W]` on `run.output_device` and facts for the manifest.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fill a LATENT: returns the LATENT with samples `[B, C, T, H, W]` on `run.output_device`, facts for the manifest.
+
+    A schedule that ends above 0 leaves noise in the latent; its level goes with it, so that a second run goes on there.
 
     progress: called with the number of steps, returns an object whose `update(step, picture)` may raise to cancel and
         whose `wants_preview` says whether a picture is worth making.
@@ -79,6 +82,8 @@ def denoise(
     from ..dit_core.memory import denoise_bytes
 
     samples = _checks.samples_of(latent, model.config.in_channels)
+    levels = conditioning.sigmas.tolist()
+    noisy = _left_noisy(latent, levels[0])
     bar = progress(len(conditioning.sigmas) - 1)
     prompts = len(conditioning.positive) + (0 if run.cfg == 1 else len(conditioning.negative))
     shape = (len(samples) * prompts, *samples.shape[1:])
@@ -101,6 +106,8 @@ def denoise(
         guidance_scale=run.cfg,
         sampler=run.sampler,
         noise_mask=latent.get("noise_mask"),
+        noise_numbers=latent.get("batch_index"),
+        noisy=noisy,
         callback=on_step,
         device=model.device,
     )
@@ -116,4 +123,20 @@ def denoise(
         "dtype": str(model.dtype).split(".")[-1],
         "seconds_per_step": round((time.perf_counter() - started) / steps, 4),
     }
-    return result.to(run.output_device), facts
+    filled = {key: value for key, value in latent.items() if key != _LEVEL} | {"samples": result.to(run.output_device)}
+    return filled | ({_LEVEL: levels[-1]} if levels[-1] > 0 else {}), facts
+
+
+def _left_noisy(latent: dict, first: float) -> bool:
+    """Whether the latent is the first part of a split schedule whose second part begins at level `first`."""
+    from ..dit_core.errors import SoraDiTError
+
+    level = latent.get(_LEVEL)
+    if level is None:
+        return False
+    if abs(level - first) > 1e-4 * max(level, 1.0):
+        raise SoraDiTError(
+            f"Input latent still has noise: its schedule ended at level {level:.4g}, this one begins at {first:.4g}. "
+            "Connect both parts of one Split Sigmas to the two Timestep Conditioning nodes, or use the whole schedule."
+        )
+    return True

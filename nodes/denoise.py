@@ -67,9 +67,9 @@ class SoraDiTDenoise(io.ComfyNode):
     @classmethod
     def execute(cls, model, conditioning, latent, seed, cfg, sampler) -> io.NodeOutput:
         run = _sampling.Run(seed, cfg, sampler, host.result_device())
-        samples, facts = _sampling.denoise(model, conditioning, latent, run, lambda total: host.progress(cls, total))
+        filled, facts = _sampling.denoise(model, conditioning, latent, run, lambda total: host.progress(cls, total))
         host.record(cls, **facts)
-        return io.NodeOutput(latent | {"samples": samples})
+        return io.NodeOutput(filled)
 
 
 NODES = (SoraDiTDenoise,)

@@ -197,21 +197,40 @@ def test_mistakes_are_named(model):
         denoise_latent(model, conditioning(model), latent, seed=1)
 
 
-def test_masks_of_fewer_axes_and_other_sizes():
+def test_masks_of_fewer_axes_are_pictures_of_moments():
     shape = torch.Size((2, 4, 3, 4, 4))
     mask = torch.zeros(8, 8)
     mask[:4] = 1
     assert expand_mask(mask, shape).shape == (2, 1, 3, 4, 4)
     assert expand_mask(mask, shape)[0, 0, 0, :, 0].tolist() == [1, 1, 0, 0]
-    per_frame = torch.tensor([0.0, 1.0, 1.0]).view(3, 1, 1, 1)
-    assert expand_mask(per_frame, torch.Size((1, 4, 3, 4, 4)))[0, 0, :, 0, 0].tolist() == [0, 1, 1]
-    with pytest.raises(ShapeError, match="Noise mask"):
-        expand_mask(torch.zeros(5, 1, 3, 4, 4), shape)
+    for axes in ((3, 1, 1, 1), (3, 1, 1)):  # as ComfyUI's Set Latent Noise Mask and a plain MASK have it
+        moments = torch.tensor([0.0, 1.0, 1.0]).view(axes)
+        assert expand_mask(moments, shape)[1, 0, :, 0, 0].tolist() == [0, 1, 1]
+    for wrong in (torch.zeros(5, 1, 3, 4, 4), torch.zeros(4), torch.zeros(0, 4, 4)):
+        with pytest.raises(ShapeError, match="Noise mask: got shape"):
+            expand_mask(wrong, shape)
+
+
+def test_masks_are_resized_linearly():
+    strip = torch.zeros(96, 96)
+    strip[4:8] = 1  # half of what counts for the first latent row: rows 3 and 4, whose edge is its middle
+    assert expand_mask(strip, torch.Size((1, 4, 7, 12, 12)))[0, 0, 0, :, 0].tolist() == [0.5] + [0] * 11
+    ramp = torch.arange(25.0)[:, None, None].expand(25, 96, 96)
+    seen = expand_mask(ramp, torch.Size((1, 4, 7, 12, 12)))[0, 0, :, 3, 3]
+    torch.testing.assert_close(seen, (torch.arange(7) + 0.5) * 25 / 7 - 0.5)
 
 
 def test_noise_is_the_cpu_generators():
     expected = torch.randn(2, 3, generator=torch.Generator().manual_seed(42))
     assert torch.equal(cpu_noise(42, (2, 3)), expected)
+
+
+def test_noises_of_a_seed_are_numbered():
+    generator = torch.Generator().manual_seed(42)
+    first, second, third = (torch.randn(1, 4, 8, generator=generator) for _ in range(3))
+    assert torch.equal(cpu_noise(42, (3, 4, 8), [2, 0, 2]), torch.cat([third, first, third]))
+    assert torch.equal(cpu_noise(42, (1, 4, 8), [1]), second)
+    assert torch.equal(cpu_noise(42, (2, 4, 8), [0, 1]), cpu_noise(42, (2, 4, 8)))
 
 
 def test_combined_prompts_are_averaged_by_weight():

@@ -202,6 +202,30 @@ def test_sigmas_from_elsewhere_replace_the_schedule(run, parts, generate, empty)
     assert torch.equal(sigmas, given) and torch.equal(conditioning.sigmas, given)
 
 
+def test_a_clip_picked_out_of_a_batch_is_made_again_by_its_number(run, parts, generate):
+    pair = run("EmptyLatent", model=parts[0], width=32, height=32, frames=9, batch_size=2)[0]
+    whole = generate(pair, seed=5)["samples"]
+    second = {"samples": pair["samples"][1:], "batch_index": [1]}  # what LatentFromBatch of ComfyUI gives
+    torch.testing.assert_close(generate(second, seed=5)["samples"], whole[1:], atol=1e-5, rtol=1e-5)
+    alike = generate(pair | {"batch_index": [1, 1]}, seed=5, sampler="ddpm")["samples"]
+    torch.testing.assert_close(alike[0], alike[1], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ShapeError, match="batch_index: got 1 numbers; expected 2"):
+        generate(pair | {"batch_index": [1]})
+
+
+def test_a_schedule_may_be_split_over_two_denoise_nodes(run, parts, generate, empty):
+    model, clip, _ = parts
+    prompt = run("TextEncode", clip=clip, text="a red balloon")[0]
+    sigmas = run("TimestepConditioning", model=model, positive=prompt, steps=6)[1]
+    whole = generate(empty, sigmas=sigmas, seed=3)
+    first = generate(empty, sigmas=sigmas[:4], seed=3)
+    second = generate(first, sigmas=sigmas[3:], seed=3)
+    torch.testing.assert_close(second["samples"], whole["samples"], atol=1e-4, rtol=1e-4)
+    assert set(second) == set(whole) and set(first) != set(whole)
+    with pytest.raises(SoraDiTError, match=r"latent still has noise: its schedule ended at level .*Split Sigmas"):
+        generate(first, sigmas=sigmas[2:], seed=3)
+
+
 def test_shift_of_its_own(run, parts):
     positive = run("TextEncode", clip=parts[1], text="sea")[0]
     sigmas = run("TimestepConditioning", model=parts[0], positive=positive, steps=2, shift=1.0)[1]
