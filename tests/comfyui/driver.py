@@ -121,6 +121,20 @@ def check_video_to_video_and_masks():
     return found
 
 
+def check_pictures_as_masks_and_numbered_noise():
+    model, _, _, native, positive, negative, latent = load()
+    torch.manual_seed(0)
+    given = {"samples": torch.randn_like(latent["samples"])}
+    pictures = torch.ones(9, 32, 48)
+    pictures[:3, :, 20:] = 0
+    masked = run("SetLatentNoiseMask", samples=given, mask=pictures)[0]
+    pair = {"samples": torch.cat([latent["samples"]] * 3), "batch_index": [2, 0, 2]}
+    return {
+        name: far(ksampler(native, positive, negative, one), ours(model, native, positive, negative, one))
+        for name, one in (("pictures", masked), ("numbered", pair))
+    }
+
+
 def check_other_samplers_run():
     model, clip, _, native, positive, negative, latent = load()
     shifted = run("ModelSamplingSD3", model=native, shift=5.0)[0]

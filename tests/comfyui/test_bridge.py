@@ -49,6 +49,10 @@ def test_video_to_video_and_masks(of):
     assert of["region"]["far"] <= 1e-4 and of["region"]["kept"] <= 1e-5
 
 
+def test_pictures_as_masks_and_numbered_noise(of):
+    assert of["pictures"] <= 1e-4 and of["numbered"] <= 1e-4
+
+
 def test_other_samplers_run(of):
     assert of["finite"] and of["skipping changes it"] > 0
 
