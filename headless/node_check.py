@@ -12,7 +12,7 @@ from .api_node import ExecutionBlocker, overrides
 from .awaiting import run_coroutine
 from .calls import clone_for
 from .problems import WARNING, Problem, did_you_mean, errors, listed, nearest, shown
-from .values import BadValue, OddValue, check_range, convert, is_link, takes_constant, types_match, unwrap
+from .values import BadValue, OddValue, check_choice, check_range, convert, is_link, takes_constant, types_match, unwrap
 
 if TYPE_CHECKING:
     from .graph import PlannedNode
@@ -92,6 +92,7 @@ def _check_constant(node: PlannedNode, name: str, value: Any) -> None:
         if value is None and declared.optional:
             return
         raise BadValue(f"got {shown(value)}; expected a link from an output of type {_kind(declared.get_io_type())}.")
+    check_choice(declared, value)
     odd = None
     try:
         value = convert(declared, value)
@@ -120,7 +121,7 @@ def _check_link(
     if not 0 <= slot < len(outputs) or slot != value[1]:
         names = listed(f"{index} ({one.display_name or one.io_type})" for index, one in enumerate(outputs))
         has = f"has only the outputs {names}" if outputs else "has no outputs"
-        raise BadValue(f"is linked to output {value[1]} of {source.name}, which {has}.")
+        raise BadValue(f"is linked to output {shown(value[1])} of {source.name}, which {has}.")
     given, wanted = outputs[slot].get_io_type(), node.bound[name].input.get_io_type()
     if SELF_CHECKED_TYPES not in _self_checked(node) and not types_match(given, wanted):
         raise BadValue(

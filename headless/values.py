@@ -34,7 +34,7 @@ def is_link(value: Any) -> bool:
         and isinstance(value[0], str)
         and isinstance(value[1], (int, float))
         and not isinstance(value[1], bool)
-        and math.isfinite(value[1])
+        and (isinstance(value[1], int) or math.isfinite(value[1]))
     )
 
 
@@ -114,6 +114,19 @@ def _boolean(value: Any) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("false", "no", "off", "0"):
         raise OddValue(f"got the text {shown(value)}, which counts as true; write false without quotes.", True)
     return bool(value)
+
+
+def check_choice(declared: Input, value: Any) -> None:
+    """Raise `BadValue` if the constant of a list of texts is none, whatever the node's own check would say of it.
+
+    To a node's `validate_inputs`, None means "linked", and it takes for granted that a file or a choice is a text.
+    None is left to an optional input: there it means "not given".
+    """
+    if declared.get_io_type() != "COMBO" or (value is None and declared.optional):
+        return
+    choices = declared.as_dict().get("options") or []
+    if not isinstance(value, str) and value not in choices and all(isinstance(one, str) for one in choices):
+        raise BadValue(not_in_list(value, choices))
 
 
 def check_range(declared: Input, value: Any, options: Mapping[str, Any], given: Any = None) -> None:

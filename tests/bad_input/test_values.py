@@ -105,6 +105,17 @@ IN_THE_FILE = [
     ("2.inputs.text", ["a", "b"], 2, ["Prompt (node 2), text: got ['a', 'b']; expected a value or a link"]),
     ("2.inputs.text", {"a": 1}, 0, ["""text: got {'a': 1}; a text is expected, '{'a': 1}' is used."""]),
     ("2.inputs.text", 5, 0, []),
+    ("9.inputs.container", None, 2, ["Save video (node 9), container: got nothing (null); expected one of: mp4, mov"]),
+    ("9.inputs.container", {"a": 1}, 2, ["Save video (node 9), container: got {'a': 1}; expected one of: mp4, mov"]),
+    ("9.inputs.container", {"__value__": ["mp4"]}, 2, ["container: got ['mp4']; expected one of: mp4, mov"]),
+    ("9.inputs.codec", None, 2, ["Save video (node 9), codec: got nothing (null); expected one of: auto, h264"]),
+    ("9.inputs.codec", {"__value__": ["h264"]}, 2, ["codec: got ['h264']; expected one of: auto, h264"]),
+    ("1.inputs.model", None, 2, ["Load model (node 1), model: got nothing (null); expected "]),
+    ("1.inputs.model", 5, 2, ["Load model (node 1), model: got 5; expected "]),
+    ("1.inputs.model", True, 2, ["Load model (node 1), model: got true; expected "]),
+    ("1.inputs.vae", {}, 2, ["Load model (node 1), vae: got {}; expected "]),
+    ("1.inputs.text_encoder", {"__value__": ["a"]}, 2, ["Load model (node 1), text_encoder: got ['a']; expected "]),
+    ("1.inputs.vae", None, 0, []),
 ]
 
 
