@@ -38,7 +38,7 @@ class Registry:
         self.classes.setdefault(node_id, node_class)
 
     def __contains__(self, class_type: object) -> bool:
-        return class_type in self.classes
+        return isinstance(class_type, str) and class_type in self.classes  # a file may have anything there
 
     def __getitem__(self, class_type: str) -> type[ComfyNode]:
         return self.classes[class_type]

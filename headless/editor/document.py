@@ -17,6 +17,8 @@ from .errors import EditorFormatError
 BORDER_INPUT = "-10"
 BORDER_OUTPUT = "-20"
 
+MOST_DIGITS = 9  # of the number of an output; Python refuses to read one of thousands of digits
+
 MODE_NEVER = 2
 MODE_BYPASS = 4
 
@@ -190,12 +192,12 @@ def _read_node(raw: Any, position: int, where: str) -> Node:
     if named is not None and not isinstance(named, Mapping):
         raise EditorFormatError(f"'widgets_values_named' of the node {name} must be an object, not {_kind(named)}.")
     properties = raw.get("properties")
-    mode, order = raw.get("mode"), raw.get("order")
+    order = raw.get("order")
     return Node(
         id=node_id,
         type=kind,
         title=title if isinstance(title, str) and title else None,
-        mode=mode if isinstance(mode, int) else 0,
+        mode=_read_mode(raw.get("mode"), name),
         order=order if isinstance(order, (int, float)) else float("inf"),
         inputs=_read_slots(raw.get("inputs"), "inputs", name),
         outputs=_read_slots(raw.get("outputs"), "outputs", name),
@@ -203,6 +205,15 @@ def _read_node(raw: Any, position: int, where: str) -> Node:
         named=dict(named) if isinstance(named, Mapping) else None,
         properties=properties if isinstance(properties, Mapping) else {},
     )
+
+
+def _read_mode(raw: Any, name: str) -> int:
+    """Whether a node runs, is muted or bypassed; nothing is 0, which runs. In JavaScript, 4.0 is 4."""
+    if raw is None:
+        return 0
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or raw != raw // 1:
+        raise EditorFormatError(f"'mode' of the node {name} must be a whole number, not {_shorten(raw)}.")
+    return int(raw)
 
 
 def _read_slots(raw: Any, field: str, name: str) -> tuple[Slot, ...]:
@@ -301,7 +312,7 @@ def _identifier(raw: Any) -> str | None:
 
 def _index(raw: Any) -> int | None:
     number = _identifier(raw)
-    return int(number) if number is not None and number.isdecimal() else None
+    return int(number) if number is not None and number.isdecimal() and len(number) <= MOST_DIGITS else None
 
 
 def _kind(value: Any) -> str:

@@ -16,6 +16,8 @@ GRAPHS = [
     ("another program's node", {"6.class_type": "KSampler"}, 2, ["no node type 'KSampler'", "sora-dit nodes"]),
     ("no type", {"6.class_type": ...}, 2, ["Denoise (node 6): class_type is missing; expected the name of a node"]),
     ("type is a number", {"6.class_type": 5}, 2, ["class_type is 5; expected the name of a node type"]),
+    ("type is a list", {"6.class_type": ["x"]}, 2, ["class_type is ['x']; expected the name of a node type"]),
+    ("type is an object", {"6.class_type": {}}, 2, ["class_type is {}; expected the name of a node type"]),
     ("a node is null", {"6": None}, 2, ["(node 6): got nothing (null); expected an object with class_type."]),
     ("inputs is a list", {"6.inputs": [1]}, 2, ["Denoise (node 6): inputs is [1]; expected an object."]),
     ("inputs are gone", {"6.inputs": ...}, 2, ["Denoise (node 6), sampler: is missing; expected one of: euler, heun"]),
@@ -33,6 +35,7 @@ GRAPHS = [
     ("output 0.5", {"6.inputs.latent": ["4", 0.5]}, 2, ["is linked to output 0.5 of Size (node 4)"]),
     ("output NaN", {"6.inputs.latent": ["4", NAN]}, 2, ["Denoise (node 6), latent: got ['4', nan]", "a link"]),
     ("output infinity", {"6.inputs.latent": ["4", INFINITE]}, 2, ["latent: got ['4', inf]", "output number"]),
+    ("output of 401 digits", {"6.inputs.latent": ["4", 10**400]}, 2, ["is linked to output 1000000", "0 (latent)"]),
     ("output as a text", {"6.inputs.latent": ["4", "0"]}, 2, ["got ['4', '0']", '["node id", output number]']),
     ("node id as a number", {"6.inputs.latent": [4, 0]}, 2, ["got [4, 0]", '["node id", output number]']),
     ("half a link", {"6.inputs.latent": ["4"]}, 2, ["Denoise (node 6), latent: got ['4']"]),
@@ -66,3 +69,10 @@ GRAPHS = [
 def test_graph(desk, changed_graph, changes, code, words):
     desk.write("flow.json", changed_graph(changes))
     desk.does("run", "flow.json", code=code, words=words, lines=6)
+
+
+@pytest.mark.parametrize("kind", [["x"], {}, None, 5], ids=repr)
+@pytest.mark.parametrize("option", [("--set", "Prompt.text=the sea"), ("--set", "6.cfg=3"), ("--seed", "3")], ids=repr)
+def test_a_type_that_is_no_text_beside_a_setting(desk, changed_graph, kind, option):
+    desk.write("flow.json", changed_graph({"6.class_type": kind}))
+    desk.does("run", "flow.json", *option, code=2, words=(), lines=1)

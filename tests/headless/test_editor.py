@@ -258,12 +258,15 @@ def test_the_prompt_is_in_execution_order_where_the_file_has_it():
 # ------------------------------------------------------------------------------------------------ modes and links
 
 
-@pytest.mark.parametrize(("mode", "expected"), [(0, ["2", 0]), (4, ["1", 0]), (2, None), (1, ["2", 0])])
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [(0, ["2", 0]), (4, ["1", 0]), (4.0, ["1", 0]), (2, None), (2.0, None), (1, ["2", 0]), (None, ["2", 0])],
+)
 def test_muted_nodes_cut_and_bypassed_nodes_pass_on(mode, expected):
     workflow = flow([LOAD, scale(2, mode), SHOW], "1.0 > 2.image", "2.0 > 9.images")
     prompt = to_api(workflow, INFO)
     assert prompt["9"]["inputs"].get("images") == expected
-    assert ("2" in prompt) == (mode in (0, 1))
+    assert ("2" in prompt) == (mode in (0, 1, None))
 
 
 @pytest.mark.parametrize("mode", [2, 4])
