@@ -120,8 +120,9 @@ class LatentStore:
     def split(self, held_out_share: float, seed: int = 0) -> tuple[LatentStore, LatentStore | None]:
         """Two views, for training and held out: the same ones for the same clips and seed.
 
-        Clips that were cut from one file stay together, unless there is one file only. A share above 0 holds out one
-        clip at least and never all of them; without a share, or with a single clip, None is held out.
+        Clips that were cut from one file stay together where that comes near the share (half to twice as many clips
+        as asked for). Else, as with one file only, each clip is on its own. A share above 0 holds out one clip at least
+        and never all of them; without a share, or with a single clip, None is held out.
         Raises `ConfigError` for a share outside 0..1.
         """
         if not 0 <= held_out_share < 1:
@@ -129,14 +130,10 @@ class LatentStore:
         rows = [row for found in self._rows.values() for row in found]
         if held_out_share == 0 or len(rows) < 2:
             return self, None
-        one_file = len({row.group for row in rows}) == 1
-        sizes = Counter(str(row.clip) if one_file else row.group for row in rows)
-        wanted, chosen = max(1, round(held_out_share * len(rows))), set()
-        for key in sorted(sizes, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest()):
-            if chosen and sum(sizes[k] for k in chosen) + sizes[key] / 2 > wanted or len(chosen) == len(sizes) - 1:
-                break
-            chosen.add(key)
-        return self._view(chosen, one_file, False), self._view(chosen, one_file, True)
+        by_clip, chosen = False, _some(Counter(row.group for row in rows), held_out_share, seed)
+        if chosen is None:
+            by_clip, chosen = True, _some(Counter(str(row.clip) for row in rows), held_out_share, seed)
+        return self._view(chosen, by_clip, False), self._view(chosen, by_clip, True)
 
     def _view(self, chosen: set[str], by_clip: bool, held_out: bool) -> LatentStore:
         rows = {
@@ -152,6 +149,25 @@ class LatentStore:
     @staticmethod
     def _kept(rows: dict[Bucket, list[_Row]]) -> list[_Row]:
         return [row for found in rows.values() for row in found]
+
+
+def _some(sizes: Counter[str], share: float, seed: int) -> set[str] | None:
+    """Names that together have about that share of all clips; None if no choice in the seed's order comes near it.
+
+    sizes: name -> how many clips it has. Near: at least half and at most twice what was asked for, and so is the rest.
+    """
+    clips, taken = sizes.total(), 0
+    wanted = min(max(1, round(share * clips)), clips - 1)
+    most = min(2 * max(1, share * clips) + 1e-9, clips - (clips - wanted) / 2)
+    chosen = set()
+    for name in sorted(sizes, key=lambda one: hashlib.sha256(f"{seed} {one}".encode()).digest()):
+        size = sizes[name]
+        if taken + size <= most and (not chosen or taken + size / 2 <= wanted):
+            chosen.add(name)
+            taken += size
+        elif taken >= wanted / 2:  # near enough; a large one that comes before that is passed over
+            break
+    return chosen if taken >= wanted / 2 else None
 
 
 def _sum(numbers: list[int]) -> str:

@@ -289,3 +289,22 @@ def test_a_split_is_the_same_each_time_and_keeps_files_together(tmp_path):
     one.group = lambda index: "the only file"
     train, held = make(tmp_path / "one", one).split(0.1)
     assert len(held) == 2 and len(train) == 22
+
+
+@pytest.mark.parametrize("share, few, most", [(0.1, 1, 4), (0.25, 3, 12), (0.6, 7, 20)])
+def test_a_large_file_does_not_take_nearly_all_clips_out_of_the_training(tmp_path, share, few, most):
+    films = Clips()
+    films.group = lambda index: "a long film" if index < 20 else f"short film {index // 3}"
+    store = make(tmp_path, films)
+    for seed in range(8):  # the long film comes first in some of these orders, last in others
+        train, held = store.split(share, seed)
+        assert len(train) + len(held) == 24 and few <= len(held) <= most, f"seed {seed}"
+
+
+def test_files_stay_together_where_one_is_small_enough(tmp_path):
+    films = Clips()
+    films.group = lambda index: "a long film" if index < 20 else f"short film {index // 2}"
+    for seed in range(8):
+        held = make(tmp_path, films).split(0.1, seed)[1]
+        numbers = {int(c.split()[1].strip(",")) for batch in draws(held, 50) for c in words(batch.tokens)}
+        assert numbers in ({20, 21}, {22, 23}), f"seed {seed}"

@@ -78,6 +78,13 @@ def test_a_finished_training_is_not_done_again_and_more_steps_go_on(train, folde
     ]
 
 
+def test_it_is_said_how_many_clips_are_held_out(train, session):
+    train(steps=1, options={"held_out": 0.25})
+    train(steps=1, run="all", options={"held_out": 0.0})
+    said = [note.text for note in session.notes if "held out" in note.text]
+    assert said == ["9 clips train, 3 held out.", "12 clips train, 0 held out."]
+
+
 def test_cancel_stops_within_a_step_and_going_on_gives_what_it_would_have_given(train, session, folder, monkeypatch):
     whole = weights(train(steps=6, run="whole")[0])
     report, seen = session.progress.node_progress, []
