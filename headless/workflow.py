@@ -20,6 +20,7 @@ class Workflow:
     """A workflow ready to be checked.
 
     prompt: API format, {node id: {"class_type", "inputs", "_meta"}}. editor: what the editor saved, or None.
+    converted: whether the prompt was made from `editor`; in the body of a request both come side by side.
     extra_pnginfo: what goes into the metadata of saved files beside the prompt. packs: {node id or node type: the node
     pack that the file names, with a space and its version where that is known}.
     notes: what had to be assumed while reading.
@@ -30,6 +31,7 @@ class Workflow:
     extra_pnginfo: dict[str, Any] | None = None
     packs: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    converted: bool = False
 
 
 def read_json(path: str | Path, what: str = "a workflow") -> Any:
@@ -94,24 +96,39 @@ def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Wo
         raise WorkflowError(f"{name} holds no nodes.")
     extra = None
     if isinstance(data.get("prompt"), dict) and "class_type" not in data["prompt"]:  # the body of a /prompt request
-        extra = (data.get("extra_data") or {}).get("extra_pnginfo")
+        extra = _extra_of_request(data, name)
         data = data["prompt"]
-    editor = data if _is_editor_format(data) else None
-    prompt, notes = (data, []) if editor is None else _convert(data, registry, name)
-    if editor is not None:
-        extra = {"workflow": editor}
+    converted = _is_editor_format(data)
+    prompt, notes = _convert(data, registry, name) if converted else (data, [])
+    if converted:
+        extra = {"workflow": data}
     elif not any(isinstance(node, dict) and "class_type" in node for node in prompt.values()):
         raise WorkflowError(
             f"{name} is JSON but no workflow: no entry has a class_type (API format), and there is no list of nodes "
             "with links (editor format)."
         )
+    saved = (extra or {}).get("workflow")
+    editor = saved if _is_editor_format(saved) else None
     return Workflow(
         prompt={str(node_id): _copied(node) for node_id, node in prompt.items()},
         editor=editor,
-        extra_pnginfo=extra if isinstance(extra, dict) else None,
+        extra_pnginfo=extra,
         packs=_packs(prompt, editor),
         notes=notes,
+        converted=converted,
     )
+
+
+def _extra_of_request(body: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """`extra_data.extra_pnginfo` of a /prompt request; either may be missing or null."""
+    value: Any = body
+    for key in ("extra_data", "extra_pnginfo"):
+        value = value.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise WorkflowError(f"{name}, {key}: got {shown(value)}; expected an object, as in a /prompt request.")
+    return value
 
 
 def _copied(node: Any) -> Any:
@@ -121,7 +138,7 @@ def _copied(node: Any) -> Any:
     return node
 
 
-def _is_editor_format(data: dict[str, Any]) -> bool:
+def _is_editor_format(data: Any) -> bool:
     from .editor import is_editor_format
 
     return is_editor_format(data)

@@ -372,6 +372,25 @@ def test_body_of_a_prompt_request(registry):
     assert workflow.prompt == GOOD and workflow.extra_pnginfo == {"workflow": {"nodes": []}}
 
 
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ([1], "The workflow, extra_data: got [1]; expected an object, as in a /prompt request."),
+        ("x", "The workflow, extra_data: got 'x'; expected an object, as in a /prompt request."),
+        (
+            {"extra_pnginfo": [1]},
+            "The workflow, extra_pnginfo: got [1]; expected an object, as in a /prompt request.",
+        ),
+    ],
+)
+def test_body_of_a_prompt_request_with_a_wrong_extra_data(registry, extra, sentence):
+    with pytest.raises(WorkflowError) as caught:
+        load_workflow({"prompt": GOOD, "extra_data": extra}, registry)
+    assert str(caught.value) == sentence
+    for nothing in ({}, {"extra_data": None}, {"extra_data": {}}, {"extra_data": {"extra_pnginfo": None}}):
+        assert load_workflow({"prompt": GOOD, **nothing}, registry).extra_pnginfo is None
+
+
 def test_the_callers_object_is_not_changed(registry):
     before = json.dumps(GOOD)
     workflow = load_workflow(GOOD, registry)
