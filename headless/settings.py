@@ -38,13 +38,14 @@ def apply_settings(
     """Change `workflow.prompt` in place; texts are "NODE.INPUT=VALUE", a mapping has "NODE.INPUT": value.
 
     A link on an input that could hold a value is replaced. The editor's copy of the workflow, which goes into the
-    saved file, is changed alike where the value's place in it can be found.
+    saved file, is changed alike. One text is one setting.
 
     Raises:
         WorkflowError: lists every setting that names no node or input, or whose value does not fit.
     """
     made: list[Setting] = []
     problems: list[Problem] = []
+    settings = [settings] if isinstance(settings, str) else settings
     for one in settings.items() if isinstance(settings, Mapping) else settings:
         try:
             setting = (
@@ -57,33 +58,80 @@ def apply_settings(
             made.append(setting)
     if errors(problems):
         raise WorkflowError(problems)
-    for setting in made:
-        _make(workflow, registry, setting)
+    _make(workflow, registry, made)
     return made
 
 
 def set_seed(workflow: Workflow, registry: Registry, seed: int) -> list[Setting]:
-    """Give every seed input that holds a value the value `seed`.
+    """Give every seed the value `seed`: the input itself, or the primitive node that feeds it and only seeds.
 
     Raises:
-        UsageError: there is no such input.
+        UsageError: there is none, or all come from other nodes.
     """
-    made = []
-    for node_id, node in workflow.prompt.items():
-        for name in SEEDS:
-            bound = _inputs(node, registry).get(name)
-            if bound is not None and not is_link(node["inputs"].get(name)):
-                made.append(Setting(node_id, name, seed))
+    made: dict[tuple[str, str], Setting] = {}
+    linked: list[tuple[str, str]] = []
+    for node_id, name in _seeds(workflow, registry):
+        place = _seed_place(workflow, registry, node_id, name)
+        if place is None:
+            linked.append((node_id, name))
+        else:
+            made[place] = Setting(*place, seed)
+    set_nodes = {node_id for node_id, _ in made}
+    linked = [(one, name) for one, name in linked if workflow.prompt[one]["inputs"][name][0] not in set_nodes]
+    left = [f"{name} of {_names(node_id, workflow, registry)[1]} (node {node_id})" for node_id, name in linked]
+    if not made and left:
+        raise UsageError(
+            f"--seed: {listed(left)} come from nodes that are no seeds themselves; "
+            "--set puts a number in the place of such a link."
+        )
     if not made:
         raise UsageError("--seed: no node of the workflow has a seed to set.")
-    for setting in made:
-        _make(workflow, registry, setting)
-    return made
+    workflow.notes += [f"--seed leaves {one} as it is: it comes from another node." for one in left]
+    _make(workflow, registry, list(made.values()))
+    return list(made.values())
 
 
-def _make(workflow: Workflow, registry: Registry, setting: Setting) -> None:
-    change_editor_copy(workflow, registry, setting.node_id, setting.input, setting.value)
-    workflow.prompt[setting.node_id].setdefault("inputs", {})[setting.input] = setting.value
+def _seeds(workflow: Workflow, registry: Registry) -> list[tuple[str, str]]:
+    """(node id, input) of every seed, linked or not."""
+    return [
+        (node_id, name)
+        for node_id, node in workflow.prompt.items()
+        for name in SEEDS
+        if name in _inputs(node, registry)
+    ]
+
+
+def _seed_place(workflow: Workflow, registry: Registry, node_id: str, name: str) -> tuple[str, str] | None:
+    """(node id, input) that decides on a seed; None if it is neither a value nor comes from a primitive node."""
+    link = workflow.prompt[node_id]["inputs"].get(name)
+    if not is_link(link):
+        return node_id, name
+    source = workflow.prompt.get(link[0])
+    inputs = _inputs(source, registry)
+    if (
+        list(inputs) != ["value"]
+        or inputs["value"].input.get_io_type() != "INT"
+        or is_link(source["inputs"].get("value"))
+    ):
+        return None
+    return (link[0], "value") if _feeds_seeds_only(workflow, link[0]) else (node_id, name)
+
+
+def _feeds_seeds_only(workflow: Workflow, source: str) -> bool:
+    users = (
+        name
+        for node in workflow.prompt.values()
+        if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
+        for name, value in node["inputs"].items()
+        if is_link(value) and value[0] == source
+    )
+    return all(name in SEEDS for name in users)
+
+
+def _make(workflow: Workflow, registry: Registry, made: list[Setting]) -> None:
+    change_editor_copy(workflow, registry, made)
+    for one in made:
+        workflow.prompt[one.node_id].setdefault("inputs", {})[one.input] = one.value
 
 
 def _from_text(text: str, workflow: Workflow, registry: Registry) -> Setting:

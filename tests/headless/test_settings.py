@@ -105,6 +105,47 @@ def test_seed(registry):
         set_seed(load_workflow(without, registry), registry, 1)
 
 
+def linked_seeds(**more):
+    """Denoise-like nodes 4 and 5 whose seeds come from node 20; `more` are further nodes."""
+    latent = {"class_type": "FakeLatent", "inputs": {"model": ["1", 0], "width": 64, "seed": ["20", 0]}}
+    return {"1": PROMPT["1"], "4": latent, "5": latent, "20": {"class_type": "FakeInt", "inputs": {"value": 3}}, **more}
+
+
+def test_seed_from_a_primitive(registry):
+    workflow = load_workflow(linked_seeds(), registry)
+    made = set_seed(workflow, registry, 77)
+    assert [(one.node_id, one.input, one.value) for one in made] == [("20", "value", 77)]
+    assert workflow.prompt["20"]["inputs"]["value"] == 77 and workflow.prompt["4"]["inputs"]["seed"] == ["20", 0]
+
+
+def test_seed_from_a_primitive_that_feeds_more_than_seeds(registry):
+    more = {"6": {"class_type": "FakeAdd", "inputs": {"a": ["20", 0], "b": 1}}}
+    workflow = load_workflow(linked_seeds(**more), registry)
+    set_seed(workflow, registry, 77)
+    assert workflow.prompt["20"]["inputs"]["value"] == 3
+    assert [workflow.prompt[one]["inputs"]["seed"] for one in "45"] == [77, 77]
+
+
+def test_a_computed_seed_is_named(registry):
+    computed = linked_seeds(**{"20": {"class_type": "FakeAdd", "inputs": {"a": 1, "b": 1}}})
+    with pytest.raises(UsageError) as caught:
+        set_seed(load_workflow(computed, registry), registry, 1)
+    assert str(caught.value) == (
+        "--seed: seed of Empty Latent (node 4), seed of Empty Latent (node 5) come from nodes that are no seeds "
+        "themselves; --set puts a number in the place of such a link."
+    )
+    with_one = {**computed, "4": PROMPT["4"]}
+    workflow = load_workflow(with_one, registry)
+    assert [one.node_id for one in set_seed(workflow, registry, 1)] == ["4"]
+    assert workflow.notes == ["--seed leaves seed of Empty Latent (node 5) as it is: it comes from another node."]
+
+
+def test_a_bare_text_is_one_setting(registry):
+    workflow = load_workflow(PROMPT, registry)
+    made = apply_settings(workflow, registry, "Prompt.text=x")
+    assert [(one.node_id, one.value) for one in made] == [("2", "x")]
+
+
 EDITOR = {
     "version": 0.4, "last_node_id": 2, "last_link_id": 1, "groups": [], "config": {}, "extra": {},
     "nodes": [
