@@ -51,7 +51,9 @@ def read_table(path: Path, text: str, folder: Path) -> tuple[list[Row], list[Pro
         DataError: the columns for the file or for the caption are missing; says which there are.
     """
     name = path.relative_to(folder).as_posix()
-    records, problems = _csv_records(path, text) if path.suffix.lower() == ".csv" else _json_records(path, text, name)
+    records, problems = (
+        _csv_records(path, text, name) if path.suffix.lower() == ".csv" else _json_records(path, text, name)
+    )
     rows: list[Row] = []
     for line, record in records:
         written = str(record[0]).strip()
@@ -77,7 +79,10 @@ def _below(written: str, table: Path, folder: Path) -> str:
     """The path that a table means, below the scanned folder, with slashes."""
     written = written.replace("\\", "/")
     if os.path.isabs(written):
-        return os.path.relpath(written, folder).replace(os.sep, "/")
+        try:
+            return os.path.relpath(written, folder).replace(os.sep, "/")
+        except ValueError:  # on Windows: another drive, so no clip of this folder
+            return written
     here = table.parent.relative_to(folder).as_posix()
     return posixpath.normpath(posixpath.join(here, written)).rstrip("/")
 
@@ -102,17 +107,40 @@ def _columns(path: Path, there: Sequence[str], where: str = "") -> tuple[str, st
     return file, text
 
 
-def _csv_records(path: Path, text: str) -> tuple[list[tuple[int, tuple]], list[Problem]]:
+def _csv_records(path: Path, text: str, name: str) -> tuple[list[tuple[int, tuple]], list[Problem]]:
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count) if first else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    records: list[tuple[int, tuple]] = []
+    problems: list[Problem] = []
     try:
-        file, words = _columns(path, reader.fieldnames or [])
-        return [(reader.line_num, (row[file] or "", row[words])) for row in reader], []
+        names = _without_blanks(next((row for row in reader if row), []))
+        file, words = map(names.index, _columns(path, names))
+        for row in reader:
+            cells = _without_blanks(row)
+            if len(cells) > len(names) and words == len(names) - 1:  # a comma in a caption without quotes
+                cells[words:] = [f"{delimiter.strip()} ".join(cells[words:])]
+            if len(cells) > len(names):
+                sentence = (
+                    f"{path}, line {reader.line_num}, has {len(cells)} values; expected at most {len(names)}, one for "
+                    f'each column. Put a caption that holds "{delimiter}" into quotes.'
+                )
+                problems.append(Problem("caption line unreadable", name, sentence))
+            elif row:
+                cells += [""] * (len(names) - len(cells))
+                records.append((reader.line_num, (cells[file], cells[words])))
     except csv.Error as error:
         raise DataError(
             f"{path}, line {reader.line_num}, cannot be read: {error}; expected a table of comma-separated values."
         ) from error
+    return records, problems
+
+
+def _without_blanks(cells: list[str]) -> list[str]:
+    """Without the empty cells at the end of a line, which spreadsheets write."""
+    while cells and not cells[-1].strip():
+        cells = cells[:-1]
+    return cells
 
 
 def _json_records(path: Path, text: str, name: str) -> tuple[list[tuple[int, tuple]], list[Problem]]:

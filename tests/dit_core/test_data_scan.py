@@ -219,6 +219,35 @@ def test_json_lines_and_tables_in_subfolders(captioned):
     assert len(book.problems) == 3 and book.refused == ()
 
 
+def test_a_caption_with_commas_and_no_quotes_is_whole(captioned):
+    lines = ["file, caption,,", "one.mp4,a red balloon, high above the sea", 'two.mp4, "a, b"', "three.mp4,dusk,,", ""]
+    (captioned / "captions.csv").write_text("\n".join(lines))
+    book, captions = words(captioned)
+    assert captions["one.mp4"][0] == ("a red balloon, high above the sea",)
+    assert captions["two.mp4"][0] == ("a, b",) and captions["three.mp4"][0] == ("dusk",)
+    assert book.problems == () and book.refused == ()
+
+
+def test_a_line_whose_commas_say_nothing_is_named(captioned):
+    (captioned / "captions.csv").write_text("caption,file\na balloon, high above,one.mp4\ncalm,two.mp4\n")
+    book, captions = words(captioned)
+    assert captions["one.mp4"][0] == () and captions["two.mp4"][0] == ("calm",)
+    (problem,) = book.problems
+    assert (
+        problem.file == "captions.csv" and "captions.csv, line 2, has 3 values; expected at most 2" in problem.sentence
+    )
+
+
+def test_an_absolute_path_on_another_drive_is_no_clip_of_the_folder(captioned, monkeypatch):
+    def relpath(path, start):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")  # as Windows does
+
+    monkeypatch.setattr("os.path.relpath", relpath)
+    (captioned / "captions.csv").write_text("file,caption\n/films/one.mp4,elsewhere\n")
+    (problem,) = words(captioned)[0].problems
+    assert "names '/films/one.mp4'; expected one of the clips" in problem.sentence
+
+
 @pytest.mark.parametrize(
     ("name", "data", "expected"),
     [
