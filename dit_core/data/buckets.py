@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import log
+from functools import lru_cache
+from math import isqrt, log
 
 from ..errors import DataError
 from ..media.probe import exact_fps
@@ -88,21 +89,7 @@ class BucketRules:
 
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """(height, width) of the buckets, flat to tall; from the square outwards, each as large as `pixels` allows."""
-        factor, limit = self.spatial_factor, self.pixels // self.spatial_factor**2  # in squares
-        fitting = []
-        for height in range(1, limit + 1):
-            width = min(limit // height, int(height * self.max_aspect))
-            if height <= width:
-                fitting.append((height, width))
-        # A shape that fits into another of them is never the better one.
-        fitting = [a for a in fitting if not any(b != a and b[0] >= a[0] and b[1] >= a[1] for b in fitting)]
-        fitting.sort(key=lambda shape: shape[1] / shape[0])
-        chosen = [fitting[0]]
-        for shape in fitting[1:]:
-            if log(shape[1] / shape[0]) - log(chosen[-1][1] / chosen[-1][0]) >= log(self.aspect_step) * 0.999:
-                chosen.append(shape)
-        both = {shape for h, w in chosen for shape in ((h, w), (w, h))}
-        return tuple((h * factor, w * factor) for h, w in sorted(both, key=lambda s: (-s[1] / s[0], s)))
+        return _shapes(self.pixels // self.spatial_factor**2, self.spatial_factor, self.max_aspect, self.aspect_step)
 
     def buckets(self) -> tuple[Bucket, ...]:
         """All buckets, shortest first."""
@@ -124,6 +111,24 @@ class BucketRules:
                 cut.append(tuple(frames[at : at + length]))
                 at += length
         return cut
+
+
+@lru_cache(maxsize=64)
+def _shapes(limit: int, factor: int, max_aspect: float, aspect_step: float) -> tuple[tuple[int, int], ...]:
+    """See `BucketRules.shapes`; limit: squares of `factor` pixels in a frame. Kept: it is asked for each file."""
+    fitting: list[tuple[int, int]] = []
+    for height in range(isqrt(limit), 0, -1):
+        width = min(limit // height, int(height * max_aspect))
+        # A shape that fits into another of them is never the better one. Each is lower than those before it, so it
+        # fits into one of them unless it is wider than all.
+        if width >= height and (not fitting or width > fitting[-1][1]):
+            fitting.append((height, width))
+    chosen = [fitting[0]]  # from the square outwards
+    for shape in fitting[1:]:
+        if log(shape[1] / shape[0]) - log(chosen[-1][1] / chosen[-1][0]) >= log(aspect_step) * 0.999:
+            chosen.append(shape)
+    both = {shape for h, w in chosen for shape in ((h, w), (w, h))}
+    return tuple((h * factor, w * factor) for h, w in sorted(both, key=lambda s: (-s[1] / s[0], s)))
 
 
 def kept_area(height: int, width: int, to_height: int, to_width: int) -> float:

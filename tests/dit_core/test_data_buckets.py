@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from fractions import Fraction
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sora_dit.dit_core.data import Bucket, BucketRules, CacheFormat, exact_times, plan_cache, resample
+from sora_dit.dit_core.data import Bucket, BucketRules, CacheFormat, buckets, exact_times, plan_cache, resample
 from sora_dit.dit_core.data.buckets import kept_area
 from sora_dit.dit_core.data.timing import Timeline
 from sora_dit.dit_core.errors import DataError, MediaError
@@ -90,6 +91,39 @@ def test_shapes_fill_the_pixels_and_nothing_more():
     assert (480, 832) in BucketRules(pixels=832 * 480).shapes()
     assert BucketRules(pixels=16 * 16).shapes() == ((16, 16),)
     assert BucketRules(pixels=96 * 96, max_aspect=1).shapes() == ((96, 96),)
+
+
+def shapes_by_definition(limit, max_aspect, aspect_step):
+    """Every shape of at most `limit` squares that fits into no other, thinned out from the square outwards."""
+    fitting = []
+    for height in range(1, limit + 1):
+        width = min(limit // height, int(height * max_aspect))
+        if height <= width:
+            fitting.append((height, width))
+    fitting = [a for a in fitting if not any(b != a and b[0] >= a[0] and b[1] >= a[1] for b in fitting)]
+    chosen = []
+    for height, width in sorted(fitting, key=lambda shape: shape[1] / shape[0]):
+        if not chosen or math.log(width / height / (chosen[-1][1] / chosen[-1][0])) >= math.log(aspect_step) * 0.999:
+            chosen.append((height, width))
+    return {shape for h, w in chosen for shape in ((h, w), (w, h))}
+
+
+def test_shapes_are_those_of_the_definition():
+    for limit in range(1, 130):
+        for aspect, step in ((1.0, 1.15), (1.5, 1.0), (2.0, 1.15), (2.35, 1.3), (16.0, 1.05)):
+            found = BucketRules(pixels=limit, spatial_factor=1, max_aspect=aspect, aspect_step=step).shapes()
+            assert set(found) == shapes_by_definition(limit, aspect, step), (limit, aspect, step)
+            assert list(found) == sorted(found, key=lambda s: (-s[1] / s[0], s)), "flat to tall"
+
+
+def test_the_finest_rules_are_no_work_for_each_file(monkeypatch):
+    """Two million squares: trying each height against each other took 20 seconds, and that for every file."""
+    logarithms = []
+    monkeypatch.setattr(buckets, "log", lambda value: logarithms.append(value) or math.log(value))
+    rules = BucketRules(pixels=1448 * 1448, spatial_factor=1)
+    assert rules.shape_for(1080, 1920)[0] < 1448 and 0 < len(logarithms) < 5000
+    work = len(logarithms)
+    assert rules.shape_for(720, 1280) and rules.buckets() and len(logarithms) == work
 
 
 @pytest.mark.parametrize(
