@@ -20,7 +20,7 @@ from .problems import WARNING, Problem, UsageError, WorkflowError, errors, shown
 from .registry import Registry, load_registry
 from .session import NoProgress, Note, ProgressSink, Session, use
 from .settings import apply_settings, set_seed
-from .workflow import Workflow, load_workflow
+from .workflow import Workflow, choose_words, load_workflow
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -46,19 +46,23 @@ class RunResult:
 
 @dataclass
 class Job:
-    """A workflow with the surroundings it shall run in; `open_job` makes one, `run_job` runs it."""
+    """A workflow with the surroundings it shall run in; `open_job` makes one, `run_job` runs it.
+
+    chosen: a sentence for each prompt in which words were chosen by chance.
+    """
 
     workflow: Workflow
     session: Session
     registry: Registry
     plan: Plan
     settings: list[Any] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
 
 
 def run_workflow(
     path_or_dict: str | Path | dict[str, Any],
     *,
-    set: Mapping[str, Any] | Iterable[str] | None = None,  # noqa: A002 - the name of the command's option
+    set: Mapping[str, Any] | Iterable[str] | str | None = None,  # noqa: A002 - the name of the command's option
     output: str | Path = "output",
     input: str | Path = "input",  # noqa: A002
     models: str | Path | Iterable[str | Path] = (),
@@ -72,7 +76,8 @@ def run_workflow(
 ) -> RunResult:
     """Run a workflow (file or object, API or editor format) and return what it saved.
 
-    set: {"Prompt.text": "a red balloon", "3.seed": 7}, nodes by id or title. models: folders with weight files.
+    set: {"Prompt.text": "a red balloon", "3.seed": 7}, nodes by id or title; or "Prompt.text=a red balloon", or several
+    such texts. models: folders with weight files.
     runner: pass the same `Runner` to several calls and unchanged nodes are not run again.
 
     Raises:
@@ -80,6 +85,9 @@ def run_workflow(
         RunError: a node failed. dit_core.errors.Cancelled: `cancel` was set.
     """
     folders = [models] if isinstance(models, (str, Path)) else list(models)
+    for name, given in (("models", folders), ("output", [output]), ("input", [input])):
+        if "" in given:
+            raise UsageError(f"{name}: got an empty text; expected a folder.")
     session = Session(
         output_dir=Path(output),
         input_dir=Path(input),
@@ -100,19 +108,23 @@ def open_job(
     seed: int | None = None,
     registry: Registry | None = None,
 ) -> Job:
-    """Read, set and check. The plan's problems may hold errors; `run_job` refuses those."""
+    """Read, set, choose and check. The plan's problems may hold errors; `run_job` refuses those.
+
+    seed: of every seed in the workflow, and of the words that are chosen by chance in the prompts of an editor file.
+    """
     _check_surroundings(session)
     with use(session):
         registry = registry or load_registry()
         workflow = load_workflow(source, registry)
         made = set_seed(workflow, registry, seed) if seed is not None else []
         made += apply_settings(workflow, registry, settings)
+        chosen = choose_words(workflow, registry, seed)
         session.prompt, session.extra_pnginfo = workflow.prompt, workflow.extra_pnginfo
         if made:
             session.manifest["set"] = {f"{one.node_id}.{one.input}": one.value for one in made}
         checked = plan(workflow.prompt, registry, workflow.packs)
         checked.problems += [Problem(None, None, None, text, WARNING) for text in workflow.notes]
-        return Job(workflow, session, registry, checked, made)
+        return Job(workflow, session, registry, checked, made, chosen)
 
 
 def _check_surroundings(session: Session) -> None:
@@ -137,6 +149,8 @@ def run_job(job: Job, runner: Runner) -> RunResult:
         raise WorkflowError(job.plan.problems)
     start = time.perf_counter()
     with _writable(Path(job.session.output_dir)):
+        for text in job.chosen:
+            job.session.note(text)
         outcome = runner.run(job.plan, job.session)
     return RunResult(
         outputs=outcome.files(job.session),

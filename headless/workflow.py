@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..dit_core.checkpoint.atomic import reason
+from .graph import title_of
 from .problems import WorkflowError, shown
 from .registry import Registry
 
@@ -117,6 +119,33 @@ def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Wo
         notes=notes,
         converted=converted,
     )
+
+
+def choose_words(workflow: Workflow, registry: Registry, seed: int | None = None) -> list[str]:
+    """Make the random choices in prompts and take out their comments, as the editor does when it queues its workflow.
+
+    One `seed` gives one choice; None leaves it to chance. `workflow.editor` keeps the braces. What came in API format
+    stays as it is, as in ComfyUI. Gives a sentence for each text in which there was a choice.
+
+    Raises:
+        WorkflowError: choices inside choices, too deep to be meant.
+    """
+    from .editor import dynamic_texts, resolve_dynamic_text
+
+    if not workflow.converted:
+        return []
+    rng, chosen = random.Random(seed), []
+    for node_id, name, text in list(dynamic_texts(workflow.prompt, registry.object_info())):
+        before, node = rng.getstate(), workflow.prompt[node_id]
+        place = f"{title_of(node_id, node)} (node {node_id})"
+        try:
+            resolved = resolve_dynamic_text(text, rng)
+        except RecursionError:
+            raise WorkflowError(f"{place}, {name}: the braces are nested too deeply to be meant.") from None
+        node["inputs"][name] = resolved
+        if rng.getstate() != before:
+            chosen.append(f"{place}, {name}: the words chosen by chance give {shown(resolved, 400)}.")
+    return chosen
 
 
 def _extra_of_request(body: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .convert import Conversion, UnknownNode, convert, to_api
 from .document import is_editor_format
-from .dynamic_prompts import resolve_dynamic_prompts, resolve_dynamic_text
+from .dynamic_prompts import dynamic_texts, resolve_dynamic_prompts, resolve_dynamic_text
 from .errors import EditorFormatError
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "EditorFormatError",
     "UnknownNode",
     "convert",
+    "dynamic_texts",
     "is_editor_format",
     "resolve_dynamic_prompts",
     "resolve_dynamic_text",

@@ -2,7 +2,7 @@
 
 `{day|night|{red|golden} dusk}` becomes one of its options, each equally likely; `// ...` to the end of the line and
 `/* ... */` are taken out; `\\{`, `\\|` and `\\}` stand for the characters themselves. The saved file keeps the
-template, so this is done only when asked, with a random source that the caller seeds.
+template, so this is done only when asked (before a run), with a random source that the caller seeds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .definitions import Definitions
@@ -57,6 +57,17 @@ def _options(text: str, start: int) -> tuple[list[str], int]:
     return [*options, text[begin:]], len(text)
 
 
+def dynamic_texts(prompt: Mapping[str, Any], object_info: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(node id, input, text) of every text in an API prompt whose input is declared with `dynamicPrompts`."""
+    definitions = Definitions(object_info)
+    for node_id, entry in prompt.items():
+        definition = definitions.get(entry.get("class_type"))
+        for spec in definition.inputs if definition else ():
+            value = entry["inputs"].get(spec.name)
+            if isinstance(value, str) and spec.options.get("dynamicPrompts"):
+                yield node_id, spec.name, value
+
+
 def resolve_dynamic_prompts(
     prompt: Mapping[str, Any], object_info: Mapping[str, Any], rng: random.Random
 ) -> dict[str, Any]:
@@ -64,12 +75,7 @@ def resolve_dynamic_prompts(
 
     Nodes are taken in the prompt's order, so one seed gives one result. Links and other values stay as they are.
     """
-    definitions = Definitions(object_info)
     result = copy.deepcopy(dict(prompt))
-    for entry in result.values():
-        definition = definitions.get(entry.get("class_type"))
-        for spec in definition.inputs if definition else ():
-            value = entry["inputs"].get(spec.name)
-            if isinstance(value, str) and spec.options.get("dynamicPrompts"):
-                entry["inputs"][spec.name] = resolve_dynamic_text(value, rng)
+    for node_id, name, text in dynamic_texts(prompt, object_info):
+        result[node_id]["inputs"][name] = resolve_dynamic_text(text, rng)
     return result
