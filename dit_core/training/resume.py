@@ -38,7 +38,7 @@ def differences(saved: dict[str, Any], now: dict[str, Any], defaults: dict[str, 
     found: dict[str, Difference] = {}
     for name in sorted(saved.keys() | now.keys()):
         before, after = saved.get(name), now.get(name)
-        if before == after:
+        if before == after or name == "data" and before is None:  # such a state did not know its data yet
             continue
         if name == "data" and isinstance(before, dict) and isinstance(after, dict):
             found[name] = _difference(before, after, _data_sentence(before, after))

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..autoencoder import CausalVideoAutoencoder
+from ..checkpoint.atomic import reason, whole_file
+from ..checkpoint.save import write_tensors
+from ..data import SkyClips
+from ..errors import CheckpointError
+from ..latents.identity import differences, identity
 from ..latents.protocol import Batch
 from ..skies import SkyScene, caption, render, sample_balanced, sample_scene
 from ..text import TextEncoder
+
+WORDINGS = 4  # captions of a clip in a cache
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,13 @@ class SkySource:
 class LatentCache:
     """Encoded clips and tokenised captions, on the training device: `Latents` in memory, for clips of one size.
 
-    latents [N, C, T, h, w] normalised, half precision; tokens [N, wordings, L] int16, 0 = padding.
+    latents [N, C, T, h, w] normalised, half precision; tokens [N, wordings, L] int16, 0 = padding; identity: what they
+    were made of, see `sky_identity`.
     """
 
     latents: Tensor
     tokens: Tensor
+    identity: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -70,18 +80,50 @@ class LatentCache:
         return Batch(self.latents[index].float(), self.tokens[index, wording].long())
 
     def fingerprint(self) -> dict[str, Any]:
-        """{}: it does not know what it was made of."""
-        return {}
+        """What it was made of, as `latents.identity.identity` has it; {} where that is not known."""
+        return self.identity
 
     def save(self, path: Path) -> None:
-        """Write to one safetensors file."""
-        save_file({"latents": self.latents.cpu(), "tokens": self.tokens.cpu()}, path)
+        """Write one safetensors file that knows what it was made of; it is there whole or not at all.
+
+        Raises `CheckpointError` when it cannot be written.
+        """
+        tensors = {"latents": self.latents, "tokens": self.tokens}
+        metadata = {"format": "sora_dit_sky_latents", "identity": json.dumps(self.identity)}
+        try:
+            with whole_file(path) as temporary:
+                write_tensors(temporary, tensors, {name: t.dtype for name, t in tensors.items()}, metadata)
+        except OSError as error:
+            raise CheckpointError(f"Latents {path}: cannot be written: {reason(error)}.") from error
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str) -> LatentCache:
-        """Read back what `save` wrote."""
-        tensors = load_file(path)
-        return cls(tensors["latents"].to(device), tensors["tokens"].to(device))
+    def load(cls, path: Path, device: torch.device | str, wanted: dict[str, Any] | None = None) -> LatentCache:
+        """Read back what `save` wrote. wanted: the fingerprint that it must have.
+
+        Raises `CheckpointError` for a damaged file, and for latents of something else (says what differs).
+        """
+        anew = "Remove the file to make them anew, or use another folder."
+        try:
+            with safe_open(path, "pt") as file:
+                identity = json.loads((file.metadata() or {}).get("identity", "{}"))
+                tensors = {name: file.get_tensor(name).to(device) for name in ("latents", "tokens")}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"Latents {path}: cannot be read ({error}); expected a whole file. {anew}") from error
+        if wanted is not None and not identity:
+            raise CheckpointError(
+                f"Latents {path}: the file does not say what they were made of, as older versions wrote it; expected "
+                f"that of which clips, autoencoder and tokenizer. {anew}"
+            )
+        if wanted is not None and (differ := differences(identity, wanted)):
+            raise CheckpointError(f"Latents {path}: are others than asked for. {' '.join(differ)} {anew}")
+        return cls(tensors["latents"], tensors["tokens"], identity)
+
+
+def sky_identity(
+    source: SkySource, autoencoder: CausalVideoAutoencoder, text: TextEncoder, count: int, wordings: int = WORDINGS
+) -> dict[str, Any]:
+    """The fingerprint of the cache that `build_cache` makes of these, JSON values."""
+    return identity(SkyClips(source, count, wordings), autoencoder, text, {"dtype": "float16"})
 
 
 @torch.no_grad()
@@ -92,11 +134,11 @@ def build_cache(
     count: int,
     device: torch.device,
     batch: int = 64,
-    wordings: int = 4,
+    wordings: int = WORDINGS,
     report: Callable[[dict], None] | None = None,
 ) -> LatentCache:
     """Render, encode (posterior mean, normalised by the autoencoder's statistics) and tokenise `count` clips."""
-    latents = None
+    latents, made_of = None, sky_identity(source, autoencoder, text, count, wordings)
     tokens = torch.zeros(count, wordings, text.max_length, dtype=torch.int16)
     statistics = autoencoder.statistics
     for start in range(0, count, batch):
@@ -112,4 +154,4 @@ def build_cache(
         tokens[start : start + n, :, : ids.shape[1]] = ids.view(n, wordings, -1).short()
         if report and (start // batch) % 50 == 0:
             report({"cached": start + n, "of": count})
-    return LatentCache(latents, tokens.to(device))
+    return LatentCache(latents, tokens.to(device), made_of)

@@ -235,6 +235,13 @@ def test_another_data_set_and_other_settings_are_said_exactly(tmp_path, monkeypa
         train(tmp_path, 4)
 
 
+def test_a_state_that_did_not_know_its_data_goes_on(tmp_path, monkeypatch):
+    """As older versions of the starter's command wrote it."""
+    train(tmp_path, 2)
+    monkeypatch.setattr(LatentCache, "fingerprint", lambda self: {"autoencoder": {"weights": "ab"}})
+    assert train(tmp_path, 4)
+
+
 def test_a_state_from_before_these_settings_goes_on(tmp_path, whole):
     train(tmp_path, 20, loop=dict(accumulate=1))
     path = tmp_path / "state.safetensors"

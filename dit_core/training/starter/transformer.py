@@ -14,7 +14,7 @@ from ...text import TextEncoder
 from ...transformer import TransformerConfig, VideoDiT
 from ..options import loop_settings
 from ..reading import ReadingSettings, teach_reading
-from ..sky_data import LatentCache, SkySource, build_cache
+from ..sky_data import LatentCache, SkySource, build_cache, sky_identity
 from ..transformer import TransformerTraining, train_transformer
 from .provenance import TOLD, made_by, print_line
 from .recipe import TEXT, TRANSFORMER, TRANSFORMER_SOURCE
@@ -155,10 +155,13 @@ def cached_latents(
     text: TextEncoder,
     device: torch.device,
 ) -> LatentCache:
-    """The latent cache of this state folder; made and kept there if it is not yet."""
+    """The latent cache of this state folder; made, and kept there if that is asked for, if it is not there yet.
+
+    Raises `CheckpointError` for one of other clips, of another autoencoder or tokenizer, and for a damaged one.
+    """
     path = args.state / f"latents_{args.size}_{args.frames}_{args.fps:g}_{args.clips}.safetensors"
     if path.exists():
-        return LatentCache.load(path, device)
+        return LatentCache.load(path, device, sky_identity(source, autoencoder, text, args.clips))
     if device.type == "cuda":
         if autoencoder.encoder is not None:
             autoencoder.encoder.compile()
