@@ -29,7 +29,7 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
     """Train, go on, or open what was finished before: a VAE. settings: the values of Train Autoencoder."""
     import torch
 
-    from ..dit_core.training.autoencoder import new_autoencoder, train_autoencoder
+    from ..dit_core.training.autoencoder import new_autoencoder, train_autoencoder, will_load
 
     clips, start = _training_data.require_clips(clips), None
     if vae is not None:
@@ -39,16 +39,19 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
     training = _training_of(
         settings if vae is not None or settings["kind"] != "linear" else settings | {"adversarial": 0}
     )
-    asked = _asked(clips, start, training, settings)
     at_once = start is None and settings["kind"] == "linear"
+    asked = [_asked(clips, start, training, settings)]
+    if at_once:  # older versions wrote the other sum
+        asked.insert(0, _asked_at_once(clips, training, settings))
     if (module := _made_before(folder / MADE, asked, keep=at_once)) is None:
         with _training.learning():
             host.make_room()
             watch = partial(_watched, cls)
             if start is None:
-                module = new_autoencoder(_config(settings), clips, training, place, watch)
+                config = _config(settings)
+                module = new_autoencoder(config, clips, training, place, watch, not will_load(config, folder))
             else:
-                module = _with_decoder(start, settings["training_seed"], clips, place, watch)
+                module = _with_decoder(start, settings["training_seed"], clips, place, watch, folder)
             desk = _training_watch.Desk(cls, folder, settings["steps"], Mirror(module, clips, place))
             if module.decoder is not None:  # else there is nothing to be trained in steps
                 desk.announce()
@@ -64,7 +67,7 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
                 desk.close()
             if not done:
                 raise Cancelled(f"The training was stopped at step {position['step']}; queue it again to go on.")
-            _keep(folder / MADE, module, asked, position)
+            _keep(folder / MADE, module, asked[0], position)
     return _as_vae(cls, module, settings["run"], place)
 
 
@@ -138,11 +141,12 @@ def _config(settings: dict[str, Any]) -> Any:
     return AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | changes)
 
 
-def _with_decoder(start: Any, seed: int, clips: Any, place: Any, watch: Any) -> Any:
+def _with_decoder(start: Any, seed: int, clips: Any, place: Any, watch: Any, folder: Path) -> Any:
     """A copy of an autoencoder to train on; a linear one gets a decoder that can learn, its latents stay."""
     import torch
 
-    from ..dit_core.training.autoencoder import with_changes
+    from ..dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+    from ..dit_core.training.autoencoder import will_load, with_changes
     from ..dit_core.training.feed import fitting_clips
 
     own = copy.deepcopy(start).to(place, torch.float32)
@@ -150,11 +154,15 @@ def _with_decoder(start: Any, seed: int, clips: Any, place: Any, watch: Any) -> 
         if start.config.linear != "alone":
             return with_changes(own, {}, seed)
         # a decoder that looks ahead does not go with convolutions; what it could do is fitted again without
-        return with_changes(own, {"linear": "encoder", "lookahead": 0}, seed, watch(fitting_clips(clips, place)))
+        changes = {"linear": "encoder", "lookahead": 0}
+        config = AutoencoderConfig.from_dict(own.config.to_dict() | changes)
+        if will_load(config, folder):
+            return CausalVideoAutoencoder(config).to(place)
+        return with_changes(own, changes, seed, watch(fitting_clips(clips, place)))
 
 
 def _asked(clips: Any, start: Any, training: Any, settings: dict[str, Any]) -> str:
-    """A sum of all that decides the result."""
+    """A sum of all that decides the result of a training in steps."""
     from ..dit_core.data.fingerprint import digest
     from ..dit_core.latents import weights_sha256
 
@@ -163,22 +171,30 @@ def _asked(clips: Any, start: Any, training: Any, settings: dict[str, Any]) -> s
     return digest([chosen, asdict(training), clips.fingerprint().sha256, begun])
 
 
-def _made_before(path: Path, asked: str, keep: bool) -> Any:
+def _asked_at_once(clips: Any, training: Any, settings: dict[str, Any]) -> str:
+    """A sum of all that decides what is fitted at once: no step is taken, so nothing that steps are made with."""
+    from ..dit_core.data.fingerprint import digest
+
+    chosen = {key: settings[key] for key in ("kind", "channels", "training_seed")}
+    return digest([chosen, training.whitening, clips.fingerprint().sha256])
+
+
+def _made_before(path: Path, asked: list[str], keep: bool) -> Any:
     """The finished autoencoder if it is the one that is asked for, else None.
 
-    keep: raise `SoraDiTError` for another one instead. What is fitted at once has no state that would refuse, and
-    models may have been trained on its latents.
+    asked: sums that it may have. keep: raise `SoraDiTError` for another one instead. What is fitted at once has no
+    state that would refuse, and models may have been trained on its latents.
     """
     from ..dit_core.checkpoint import load_bundle, read_header
 
     if not path.exists():
         return None
     try:
-        if read_header(path).provenance.get("autoencoder", {}).get("asked") != asked:
+        if read_header(path).provenance.get("autoencoder", {}).get("asked") not in asked:
             if keep:
                 raise SoraDiTError(
-                    f"{path} was made from other clips or with other settings, and models may need it. Give run "
-                    "another name; or remove the file."
+                    f"{path} was made from other clips or with another kind, channels or training seed (or by an older "
+                    "version with any other setting), and models may need it. Give run another name; or remove it."
                 )
             return None
         with _training.learning():

@@ -33,7 +33,7 @@ from .likelihood import Likelihood, LikelihoodSettings
 from .loop import LoopSettings, run_loop
 from .optim import OPTIMISERS, MovingAverage, make_optimisers
 from .perceptual import texture_loss
-from .state import TrainingState
+from .state import TrainingState, state_path
 
 MEASURED_SKIES = 10**7  # number of the first sky that latents are measured on: no training comes so far
 HELD_OUT_CLIPS = 16
@@ -89,18 +89,28 @@ def new_autoencoder(
     training: AutoencoderTraining,
     device: torch.device,
     watch: Watch = iter,
+    fit: bool = True,
 ) -> CausalVideoAutoencoder:
     """A model with random convolutions, its linear codec, if it has one, fitted to clips of the source.
 
-    watch: what the batches of clips go through on their way; it may raise to cancel.
+    watch: what the batches of clips go through on their way; it may raise to cancel. fit: False where a training's
+    state is loaded afterwards, with all weights, see `will_load`.
     Raises `DataError` when the clips' sizes do not fit it.
     """
     check_sizes(source, config)
     torch.manual_seed(training.seed)
     model = CausalVideoAutoencoder(config).to(device)
-    if model.linear is not None:
+    if fit and model.linear is not None:
         model.linear.fit(lambda: watch(fitting_clips(source, device)), training.whitening)
     return model
+
+
+def will_load(config: AutoencoderConfig, folder: Path) -> bool:
+    """Whether `train_autoencoder` takes all weights of such a model from the state in `folder`, or refuses it.
+
+    What is fitted to clips before is then lost. A model that is all linear keeps no state.
+    """
+    return config.linear != "alone" and state_path(folder).exists()
 
 
 def with_changes(
@@ -148,7 +158,9 @@ def train_autoencoder(
     callbacks: Callbacks | None = None,
     held_out: ClipSource | None = None,
 ) -> tuple[CausalVideoAutoencoder, dict, bool]:
-    """Train or go on; returns the averaged model with its latent statistics, the position, and whether it is done.
+    """Train or go on; returns the averaged model, the position, and whether it is done.
+
+    The model has latent statistics when it is done: measuring them takes a while, and whoever stops it wants to leave.
 
     A model that is all linear is done as soon as it is fitted; see `freeze` for what else does not learn.
 
@@ -192,7 +204,7 @@ def train_autoencoder(
     done = run_loop(state, step, loop, callbacks, measure)
     average.swap()
     model.eval()
-    return with_statistics(model, source, device), state.position, done
+    return with_statistics(model, source, device) if done else model, state.position, done
 
 
 def _check_game(model: CausalVideoAutoencoder, loop: LoopSettings) -> None:

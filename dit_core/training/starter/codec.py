@@ -14,7 +14,14 @@ from ...autoencoder import AutoencoderConfig, CausalVideoAutoencoder, Joins
 from ...checkpoint import load_bundle, save_bundle
 from ...errors import ConfigError
 from ..as_generated import AsGenerated, error_deviation
-from ..autoencoder import held_out_quality, new_autoencoder, train_autoencoder, with_changes
+from ..autoencoder import (
+    held_out_quality,
+    new_autoencoder,
+    train_autoencoder,
+    will_load,
+    with_changes,
+    with_statistics,
+)
 from ..export import check_latents
 from ..options import autoencoder_training, loop_settings
 from ..sky_data import SkySource
@@ -27,7 +34,7 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     loop = loop_settings(args, batch=8, log_every=20)
     training = autoencoder_training(args)
     source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
-    before, told = {}, {}
+    before, told, folder = {}, {}, args.state / "autoencoder"
     if args.as_generated and not (args.autoencoder and args.refit):
         raise ConfigError("--as-generated: for fitting a linear decoder anew; expected --autoencoder and --refit too.")
     if args.autoencoder:
@@ -41,8 +48,8 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
         model = with_changes(old, args.autoencoder_config, args.seed, clips, joins)
     else:
         config = AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | args.autoencoder_config)
-        model = new_autoencoder(config, source, training, device)
-    model, position, done = train_autoencoder(model, source, args.state / "autoencoder", loop, training, device, TOLD)
+        model = new_autoencoder(config, source, training, device, fit=not will_load(config, folder))
+    model, position, done = train_autoencoder(model, source, folder, loop, training, device, TOLD)
     held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
     quality = held_out_quality(model, held_out, device).to_dict()
     provenance = {
@@ -62,6 +69,7 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     result = args.state / "autoencoder.safetensors"
     if not done and args.autoencoder and result.exists() and args.autoencoder.samefile(result):
         return  # what it began from is better than something half trained, and is needed to go on
+    model = with_statistics(model, source, device)  # it has them if it is done
     save_bundle(
         result,
         {"autoencoder": (model.config.to_dict(), model.state_dict())},
