@@ -119,8 +119,9 @@ def teach_reading(
     torch.manual_seed(settings.seed)
     heads = nn.ModuleList([PooledHeads(text.width), TokenHeads(text.width)]).to(device)
     modules = {"text_encoder": text.module, "heads": heads}
-    optimisers = make_optimisers({"text_encoder": text.module}, settings.optimiser, settings.lr, settings.weight_decay)
-    optimisers += make_optimisers({"heads": heads}, "adamw", settings.lr, 0.0)
+    kind, lr, precision = settings.optimiser, settings.lr, settings.precision
+    optimisers = make_optimisers({"text_encoder": text.module}, kind, lr, settings.weight_decay, precision)
+    optimisers += make_optimisers({"heads": heads}, "adamw", lr, 0.0, precision)
     described = {"kind": "reading", "text": text.config_dict(), "reading": asdict(settings), "batch": loop.batch}
     state = TrainingState(folder, modules, {}, optimisers, described)
     before = copy.deepcopy(text) if settings.anchor else None

@@ -6,9 +6,12 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+from sora_dit.dit_core.autoencoder.linear import LinearCodec
 from sora_dit.dit_core.checkpoint import load_bundle, save_bundle
 from sora_dit.dit_core.text import TextEncoder
+from sora_dit.dit_core.training import optim
 from sora_dit.dit_core.training.starter.__main__ import main
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 
@@ -94,6 +97,20 @@ def test_a_codec_is_not_replaced_by_one_half_trained(files, monkeypatch):
     assert made.autoencoder.config.linear == "encoder" and made.header.provenance["autoencoder"]["step"] == 4
 
 
+def test_a_stopped_codec_is_not_fitted_again_and_what_is_written_of_it_can_be_used(files, monkeypatch):
+    fits, fit = [], LinearCodec.fit
+    monkeypatch.setattr(LinearCodec, "fit", lambda *args: fits.append(fit(*args)))
+    config = {"linear": "encoder", "lookahead": 0, "latent_channels": 4, "decoder_channels": [8, 8, 8]}
+    call = ["autoencoder", "--state", str(files / "state"), *SIZE, "--autoencoder-config", json.dumps(config)]
+    monkeypatch.setattr("sora_dit.dit_core.training.loop._Run._out_of_time", lambda run: run.position["step"] == 2)
+    assert main([*call, "--steps", "4"]) == 0
+    half = load_bundle(files / "state" / "autoencoder.safetensors")
+    assert half.header.provenance["autoencoder"]["finished"] is False and half.autoencoder.statistics is not None
+    assert main([*call, "--steps", "2"]) == 0
+    whole = load_bundle(files / "state" / "autoencoder.safetensors").autoencoder
+    assert len(fits) == 1 and torch.equal(whole.linear.down.weight, half.autoencoder.linear.down.weight)
+
+
 def test_an_encoder_goes_on_reading(files, capsys):
     command = ["text", "--state", str(files / "state"), "--start", str(files / "model.safetensors"), "--steps", "2"]
     assert main([*command, "--batch", "4", "--device", "cpu", "--warmup", "1"]) == 0
@@ -113,6 +130,22 @@ def test_an_encoder_goes_on_reading(files, capsys):
     ]
 
 
+def test_an_encoder_that_reads_in_float32_is_orthogonalised_in_float32(files, monkeypatch):
+    types = []
+    monkeypatch.setattr(optim, "training_dtype", lambda wanted, device: getattr(torch, wanted, torch.bfloat16))
+    monkeypatch.setattr(optim, "orthogonalise", lambda x, dtype: types.append(dtype) or x)
+    command = ["text", "--state", str(files / "state"), "--start", str(files / "model.safetensors"), "--steps", "1"]
+    assert main([*command, "--batch", "2", "--device", "cpu", "--precision", "float32"]) == 0
+    assert set(types) == {torch.float32}
+
+
+def test_the_command_offers_every_optimiser(capsys):
+    with pytest.raises(SystemExit):
+        main(["text", "--state", "x", "--optimiser", "none"])
+    said = capsys.readouterr().err
+    assert all(name in said.split("choose from")[1] for name in optim.OPTIMISERS)
+
+
 def test_a_training_that_goes_on_from_another_tells_of_it(files, capsys):
     codec = str(files / "codec.safetensors")
 
@@ -127,3 +160,41 @@ def test_a_training_that_goes_on_from_another_tells_of_it(files, capsys):
     told = last.header.provenance["transformer"]
     assert told["started_from"] == "starter.safetensors" and told["source"]["balanced"] is True
     assert [one["source"]["seed"] for one in told["before"]] == [5]
+
+
+def test_kept_latents_of_something_else_are_refused_in_a_sentence(files, capsys):
+    command = ["transformer", "--state", str(files / "state"), "--start", str(files / "model.safetensors"), *SIZE,
+               "--clips", "4", "--keep-cache"]  # fmt: skip
+    codec, cache = str(files / "codec.safetensors"), files / "state" / "latents_16_5_12_4.safetensors"
+    assert main([*command, "--autoencoder", codec, "--steps", "1"]) == 0 and cache.exists()
+    assert main([*command, "--autoencoder", codec, "--steps", "2"]) == 0, "the same ones are used again"
+
+    torch.manual_seed(1)
+    other = str(files / "other.safetensors")
+    save_bundle(other, {"autoencoder": (LINEAR.to_dict(), CausalVideoAutoencoder(LINEAR).state_dict())}, {})
+    for what, told in (
+        (["--autoencoder", codec, "--clips-seed", "77"], "seed was 22 and is 77."),
+        (["--autoencoder", other], "The autoencoder is another one."),
+    ):
+        before = cache.read_bytes()
+        assert main([*command, *what, "--steps", "3"]) == 1
+        said = capsys.readouterr().err
+        assert str(cache) in said and told in said and "Remove the file to make them anew" in said
+        assert cache.read_bytes() == before
+
+
+def test_kept_latents_that_cannot_be_used_are_said_and_made_anew(files, capsys, monkeypatch):
+    command = ["transformer", "--state", str(files / "state"), "--start", str(files / "model.safetensors"), *SIZE,
+               "--autoencoder", str(files / "codec.safetensors"), "--clips", "4", "--keep-cache",
+               "--steps", "1"]  # fmt: skip
+    cache = files / "state" / "latents_16_5_12_4.safetensors"
+    cache.parent.mkdir()
+    save_file({"latents": torch.zeros(4, 4, 2, 2, 2).half(), "tokens": torch.zeros(4, 4, 8).short()}, cache)
+    assert main(command) == 1 and "does not say what they were made of" in capsys.readouterr().err
+    cache.write_bytes(cache.read_bytes()[:-9])
+    assert main(command) == 1 and "expected a whole file. Remove the file" in capsys.readouterr().err
+    cache.unlink()
+    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    assert not cache.exists(), "what was stopped while it was written is not there"

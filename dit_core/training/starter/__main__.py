@@ -19,6 +19,7 @@ import torch
 
 from ...autoencoder import Joins
 from ...errors import SoraDiTError
+from ..optim import OPTIMISERS
 from ..options import add_autoencoder_options
 from ..transformer import TransformerTraining
 from .codec import run_autoencoder
@@ -43,7 +44,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=0.0, help="stop, resumably, after this long")
     parser.add_argument("--steps", type=int, default=0, help="0 = as many as fit into --minutes")
     parser.add_argument("--batch", type=int, default=0)
-    parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--optimiser", choices=tuple(OPTIMISERS), default="muon")
     parser.add_argument("--lr", type=float, default=0.0)
     parser.add_argument("--decay", type=float, default=0.3, help="last share of the steps over which the rate falls")
     parser.add_argument("--warmup", type=int, default=60)
