@@ -6,7 +6,8 @@ Only what an output needs can stop a run (ComfyUI's rule); a mistake elsewhere i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -118,6 +119,7 @@ def _match_nodes(
     nodes: dict[str, PlannedNode] = {}
     problems: list[Problem] = []
     schemas: dict[str, Schema] = {}
+    names = functools.cache(lambda: _names_of_types(registry))
     for node_id, node in prompt.items():
         if not isinstance(node, dict):
             problems.append(Problem(node_id, "Node", None, f"got {shown(node)}; expected an object with class_type."))
@@ -128,7 +130,7 @@ def _match_nodes(
             got = "is missing" if "class_type" not in node else f"is {shown(class_type)}"
             problems.append(Problem(node_id, title, None, f"class_type {got}; expected the name of a node type."))
         elif class_type not in registry:
-            problems.append(Problem(node_id, title, None, _unknown_class(node_id, class_type, registry, packs)))
+            problems.append(Problem(node_id, title, None, _unknown_class(node_id, class_type, registry, packs, names)))
         elif not isinstance(inputs, dict):
             problems.append(Problem(node_id, title, None, f"inputs is {shown(inputs)}; expected an object."))
         else:
@@ -141,8 +143,19 @@ def _match_nodes(
     return nodes, problems
 
 
-def _unknown_class(node_id: str, class_type: str, registry: Registry, packs: Mapping[str, str]) -> str:
-    """The sentence for a node type that is not here: the pack it belongs to if the file says so, else a near name."""
+def _names_of_types(registry: Registry) -> dict[str, str]:
+    """{id or display name of a node type: its id}. Takes time: every schema is made anew, with its lists of files."""
+    names = {schema_id: schema_id for schema_id in registry.classes}
+    return names | {registry.schema(one).display_name or one: one for one in registry.classes}
+
+
+def _unknown_class(
+    node_id: str, class_type: str, registry: Registry, packs: Mapping[str, str], names: Callable[[], dict[str, str]]
+) -> str:
+    """The sentence for a node type that is not here: the pack it belongs to if the file says so, else a near name.
+
+    names: gives `_names_of_types`; asked only where a near name is looked for.
+    """
     text = f"there is no node type {shown(class_type)} here."
     pack, _, version = (packs.get(node_id) or packs.get(class_type) or "").partition(" ")
     if pack == CORE_PACK:
@@ -153,10 +166,8 @@ def _unknown_class(node_id: str, class_type: str, registry: Registry, packs: Map
         named = f" (version {shown(version)[1:-1]})" if version else ""
         text += f" The file says that it comes from the node pack {shown(pack)}{named}, which does not run headless."
     else:
-        names = {schema_id: schema_id for schema_id in registry.classes}
-        names |= {registry.schema(one).display_name or one: one for one in registry.classes}
-        match = nearest(class_type, names)
-        text += f" Did you mean '{names[match]}'?" if match else " `sora-dit nodes` lists those there are."
+        match = nearest(class_type, names())
+        text += f" Did you mean '{names()[match]}'?" if match else " `sora-dit nodes` lists those there are."
     if registry.failures:
         reasons = " ".join(f"{name}: {reason}" for name, reason in registry.failures.items())
         text += f" Some nodes could not be loaded: {reasons}"

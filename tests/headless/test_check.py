@@ -289,6 +289,16 @@ def test_unloadable_nodes_are_named_with_their_reason(fakes):
     assert str(problem).endswith("Some nodes could not be loaded: save_video: ImportError: no av")
 
 
+def test_many_unknown_nodes_do_not_make_every_schema_again(fakes, registry, monkeypatch):
+    calls = []
+    schema = Registry.schema
+    monkeypatch.setattr(Registry, "schema", lambda self, kind: calls.append(kind) or schema(self, kind))
+    unknown = {f"u{number}": {"class_type": f"Unknown{number}", "inputs": {}} for number in range(20)}
+    problems = check(GOOD | unknown, registry)
+    assert len(problems) == 20 and all("there is no node type 'Unknown" in str(one) for one in problems)
+    assert calls and all(calls.count(one) <= 2 for one in calls)  # one for the names, one for the node itself
+
+
 def test_a_broken_schema_does_not_take_the_others_with_it(fakes):
     class Broken(fakes.io.ComfyNode):
         @classmethod
