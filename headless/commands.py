@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import os
 import sys
 import textwrap
 import threading
 import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..dit_core.checkpoint.atomic import reason
-from ..dit_core.errors import Cancelled
+from ..dit_core.checkpoint.atomic import reason, whole_file
+from ..dit_core.errors import Cancelled, SoraDiTError
 from .cli import DONE, FAILED, INVALID, STOPPED, stop_signals
-from .problems import Problem, UsageError, WorkflowError, did_you_mean, errors, nearest
+from .graph import title_of
+from .json_file import prompt_of, read_json
+from .problems import Problem, UsageError, WorkflowError, did_you_mean, errors, nearest, shown
 from .registry import Registry, load_registry
 from .run import Job, RunResult, open_job, run_job
 from .session import NoProgress, Session
 
+LONGEST_NAME = 120  # characters of a path in a sentence
+_NAMED = {"file": "FILE", "folder": "FOLDER", "node": "NODE", "models": "--models", "input": "--input",
+          "output": "--output", "samples": "--samples", "object_info": "--object-info"}  # fmt: skip
 
+
+def _answers(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """A command that says what it refuses in the same way as all others: in lines, or as JSON with `--json`."""
+
+    @functools.wraps(command)
+    def answer(options: argparse.Namespace) -> int:
+        try:
+            _refuse_empty(options)
+            return command(options)
+        except SoraDiTError as error:
+            return _refuse(options, error)
+
+    return answer
+
+
+def _refuse_empty(options: argparse.Namespace) -> None:
+    """An empty name, as of a shell variable that is not set, must not be taken for "not given" or for this folder."""
+    for name, called in _NAMED.items():
+        given = getattr(options, name, None)
+        if "" in (given if isinstance(given, list) else [given]):
+            raise UsageError(f"{called} is an empty text; expected a name.")
+
+
+@_answers
 def run(options: argparse.Namespace) -> int:
     """`sora-dit run FILE`."""
     from .execute import Runner
@@ -34,8 +64,6 @@ def run(options: argparse.Namespace) -> int:
             job = open_job(options.file, session, options.set, options.seed)
             _say_problems(job.plan.problems if not errors(job.plan.problems) else [])
             result = run_job(job, Runner(keep=False))
-        except UsageError as error:
-            return _refuse(options, error)
         except RunError as error:
             if options.verbose and error.__cause__ is not None:
                 traceback.print_exception(error.__cause__)
@@ -46,12 +74,10 @@ def run(options: argparse.Namespace) -> int:
     return DONE
 
 
+@_answers
 def check(options: argparse.Namespace) -> int:
     """`sora-dit check FILE`."""
-    try:
-        job = open_job(options.file, _session(options), options.set, options.seed)
-    except UsageError as error:
-        return _refuse(options, error)
+    job = open_job(options.file, _session(options), options.set, options.seed)
     problems = job.plan.problems
     wrong = errors(problems)
     if options.json:
@@ -64,6 +90,7 @@ def check(options: argparse.Namespace) -> int:
     return INVALID if wrong else DONE
 
 
+@_answers
 def nodes(options: argparse.Namespace) -> int:
     """`sora-dit nodes [NODE]`."""
     registry = load_registry()
@@ -83,15 +110,16 @@ def nodes(options: argparse.Namespace) -> int:
     return DONE
 
 
+@_answers
 def convert(options: argparse.Namespace) -> int:
     """`sora-dit convert FILE`."""
     from .editor import EditorFormatError, is_editor_format
     from .editor import convert as convert_file
-    from .workflow import read_json
 
     data = read_json(options.file)
     if not isinstance(data, dict):
         raise WorkflowError(f"{options.file} holds no object; expected a workflow as the editor saves it.")
+    data = prompt_of(data)
     info = _object_info(options.object_info) if options.object_info else load_registry().object_info()
     if is_editor_format(data):
         try:
@@ -105,14 +133,37 @@ def convert(options: argparse.Namespace) -> int:
         raise WorkflowError(f"{options.file} is JSON but no workflow; expected what the editor saves.")
     else:
         print(f"note: {options.file} is in API format already.", file=sys.stderr)
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    if options.output:
+    in_unicode = options.output is not None or (sys.stdout.encoding or "").lower().startswith("utf")
+    text = _prompt_text(data, options.file, ascii_only=not in_unicode)
+    if options.output is not None:
         _write_file(Path(options.output), text)
     else:
         sys.stdout.write(text)
     return DONE
 
 
+def _prompt_text(prompt: Mapping[str, Any], name: str, ascii_only: bool) -> str:
+    """`prompt` as JSON. Raises `WorkflowError` for what JSON cannot hold, though Python reads it: NaN and Infinity."""
+    try:
+        return json.dumps(prompt, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
+    except ValueError:
+        problems = list(_not_finite(prompt))
+        raise WorkflowError(problems or f"{name} holds a number that is not finite; JSON has no such.") from None
+
+
+def _not_finite(prompt: Mapping[str, Any]) -> Iterator[Problem]:
+    """Inputs with a number that JSON has no word for."""
+    for node_id, node in prompt.items():
+        inputs = node.get("inputs") if isinstance(node, dict) else None
+        for name, value in (inputs if isinstance(inputs, dict) else {}).items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except ValueError:
+                text = f"got {shown(value)}; expected what JSON can hold, in which every number is finite."
+                yield Problem(node_id, title_of(node_id, node), name, text)
+
+
+@_answers
 def curves(options: argparse.Namespace) -> int:
     """`sora-dit curves FOLDER`."""
     from ..dit_core.watch import draw_curves, draw_strip, read_log, read_samples, save_picture, summary
@@ -138,8 +189,6 @@ def curves(options: argparse.Namespace) -> int:
 
 def _object_info(path: str) -> dict[str, Any]:
     """The node definitions of another machine."""
-    from .workflow import read_json
-
     info = read_json(path, "ComfyUI's /object_info")
     if not isinstance(info, dict):
         raise WorkflowError(f"{path} holds no object; expected ComfyUI's /object_info.")
@@ -159,7 +208,7 @@ def _session(options: argparse.Namespace, **more: Any) -> Session:
     )
 
 
-def _refuse(options: argparse.Namespace, error: UsageError) -> int:
+def _refuse(options: argparse.Namespace, error: SoraDiTError) -> int:
     """Bad usage or an invalid workflow: every problem on a line."""
     problems = error.problems if isinstance(error, WorkflowError) else [Problem(None, None, None, str(error))]
     if options.json:
@@ -199,8 +248,8 @@ def _show_result(options: argparse.Namespace, job: Job, result: RunResult) -> No
             }
         )
         return
-    for node_id, shown in result.ui.items():
-        for text in shown.get("text", ()):
+    for node_id, seen in result.ui.items():
+        for text in seen.get("text", ()):
             print(f"{job.plan.nodes[node_id].title}: {text}")
     for path in result.outputs:
         print(f"saved {path}")
@@ -256,10 +305,15 @@ def _write_json(value: Any) -> None:
 
 def _write_file(path: Path, text: str) -> None:
     """The whole file or none."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = text.encode("utf-8", "backslashreplace")  # half an emoji becomes \ud83c, which JSON reads back as it was
     try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
+        if path.exists() and not path.is_file() and not path.is_dir():  # /dev/null, a pipe: nothing may take its place
+            path.write_bytes(data)
+            return
+        with whole_file(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {reason(error)}.") from None
+        name = str(path) if len(str(path)) <= LONGEST_NAME else f"{str(path)[: LONGEST_NAME - 1]}…"
+        raise UsageError(f"{name} cannot be written: {reason(error)}.") from None
+    except ValueError:  # a zero byte, or half an emoji
+        raise UsageError(f"{shown(str(path), LONGEST_NAME)} is no file name; expected a file to write.") from None

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..dit_core.checkpoint.atomic import reason
 from .graph import title_of
+from .json_file import prompt_of, read_json
 from .problems import WorkflowError, shown
 from .registry import Registry
-
-LARGEST_FILE = 64 * 1024 * 1024  # bytes; real workflows are below 2 MB, so this can only be another kind of file
 
 
 @dataclass
@@ -36,53 +32,6 @@ class Workflow:
     converted: bool = False
 
 
-def read_json(path: str | Path, what: str = "a workflow") -> Any:
-    """The content of a JSON file. what: what it should be, for sentences.
-
-    Raises:
-        WorkflowError: the file is missing, unreadable, empty, not text or not JSON; says which, and where.
-    """
-    path = Path(path)
-    if "\0" in str(path):
-        raise WorkflowError(f"{shown(str(path))} is no file name; expected {what} file (.json).")
-    if os.path.isdir(path):
-        raise WorkflowError(f"{path} is a folder; expected {what} file (.json).")
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= LARGEST_FILE else b""
-    except FileNotFoundError:
-        raise WorkflowError(f"{path} does not exist; expected {what} file (.json).{_similar(path)}") from None
-    except OSError as error:
-        raise WorkflowError(f"{shown(str(path), 120)} cannot be read: {reason(error)}.") from None
-    if size > LARGEST_FILE:
-        raise WorkflowError(f"{path} has {size // 2**20} MiB; {what} file is much smaller.")
-    if not data.strip():
-        raise WorkflowError(f"{path} is empty; expected {what} in JSON.")
-    text = _decoded(path, data, what)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise WorkflowError(f"{path} is not valid JSON: {error.msg.removesuffix(' at')} at {place}.") from None
-    except ValueError:
-        raise WorkflowError(f"{path} holds a number of thousands of digits, which cannot be meant.") from None
-    except RecursionError:
-        raise WorkflowError(f"{path} is nested too deeply to be {what}.") from None
-
-
-def _decoded(path: Path, data: bytes, what: str) -> str:
-    """The text in UTF-8, or in UTF-16 with its mark, as Windows PowerShell's `>` writes it."""
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        why = "its bytes are not UTF-16" if wide else f"byte {error.start + 1} is not UTF-8"
-        raise WorkflowError(f"{path} is not a text file ({why}); expected {what} in JSON.") from None
-    if "\0" in text:
-        raise WorkflowError(f"{path} is not a text file (it holds zero bytes); expected {what} in JSON.")
-    return text
-
-
 def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Workflow:
     """Read a file, or take an object already read, and bring it into API format.
 
@@ -97,9 +46,9 @@ def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Wo
     if not data:
         raise WorkflowError(f"{name} holds no nodes.")
     extra = None
-    if isinstance(data.get("prompt"), dict) and "class_type" not in data["prompt"]:  # the body of a /prompt request
+    if prompt_of(data) is not data:  # the body of a /prompt request
         extra = _extra_of_request(data, name)
-        data = data["prompt"]
+        data = prompt_of(data)
     converted = _is_editor_format(data)
     prompt, notes = _convert(data, registry, name) if converted else (data, [])
     if converted:
@@ -181,18 +130,6 @@ def _convert(data: dict[str, Any], registry: Registry, name: str) -> tuple[dict[
     except EditorFormatError as error:
         raise WorkflowError(f"{name} cannot be converted: {error}") from error
     return conversion.prompt, list(conversion.notes)
-
-
-def _similar(path: Path) -> str:
-    """A hint at a file of nearly that name in the same folder, or nothing."""
-    from .problems import nearest
-
-    try:
-        names = [one.name for one in path.parent.iterdir() if one.suffix == ".json"]
-    except OSError:
-        return ""
-    match = nearest(path.name, names)
-    return f" Did you mean {path.parent / match}?" if match else ""
 
 
 def _packs(prompt: dict[str, Any], editor: dict[str, Any] | None) -> dict[str, str]:

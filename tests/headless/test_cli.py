@@ -1,5 +1,6 @@
 """The command line: exit codes, what goes where, and Ctrl-C."""
 
+import io
 import json
 import os
 import signal
@@ -213,6 +214,132 @@ def test_convert_with_the_object_info_of_another_machine(main, flow, tmp_path):
 def test_a_broken_editor_file_is_a_sentence(main, flow):
     code, _, err = main("run", flow({"nodes": 5, "links": []}))
     assert code == 2 and err.startswith("error: ") and "Traceback" not in err
+
+
+def test_a_request_body_is_converted_as_it_runs(main, flow):
+    for graph in (GOOD, EDITOR):
+        path = flow({"prompt": graph, "client_id": "x"})
+        assert main("check", path)[0] == 0
+        code, out, _ = main("convert", path)
+        assert code == 0 and json.loads(out)["1"]["inputs"] == {"text": "hello"}
+
+
+REFUSED = [
+    ("check", "nofile.json"),
+    ("convert", "nofile.json"),
+    ("convert", "flow.json", "--object-info", "nofile.json"),
+    ("convert", "flow.json", "-o", "no/such/out.json"),
+    ("nodes", "zzz"),
+    ("curves", "nowhere"),
+    ("run", "flow.json", "--models", ""),
+]
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_a_refusal_as_json_has_one_shape(main, flow, arguments):
+    flow()
+    code, out, err = main(*arguments)
+    assert (code, out) == (2, "")
+    lines = [line for line in err.splitlines() if not line.startswith("note: ")]
+    code, out, err = main(*arguments, "--json")
+    result = json.loads(out)
+    assert (code, result["status"]) == (2, "invalid") and "error" not in err
+    assert lines == [f"error: {one['text']}" for one in result["problems"]]
+
+
+EMPTY = [
+    ("run FILE --models ~", "--models"), ("run FILE --models . --models ~", "--models"),
+    ("run FILE --output ~", "--output"), ("check FILE --output ~", "--output"),
+    ("check FILE --input ~", "--input"), ("check ~", "FILE"),
+    ("convert FILE -o ~", "--output"), ("convert FILE --object-info ~", "--object-info"), ("nodes ~", "NODE"),
+    ("curves ~", "FOLDER"), ("curves . -o ~", "--output"), ("curves . --samples ~", "--samples"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "name"), EMPTY, ids=[typed for typed, _ in EMPTY])
+def test_an_empty_name_is_refused(main, flow, tmp_path, typed, name):
+    arguments = [{"FILE": flow(), "~": ""}.get(one, one) for one in typed.split()]
+    code, out, err = main(*arguments)
+    assert (code, out, err) == (2, "", f"error: {name} is an empty text; expected a name.\n")
+    assert [one.name for one in tmp_path.iterdir()] == ["flow.json"]
+
+
+def with_text(text):
+    """GOOD with another prompt."""
+    return {**GOOD, "1": {**GOOD["1"], "inputs": {"text": text}}}
+
+
+@pytest.mark.parametrize("name", ["api.json", "n" * 250 + ".json", "🎈" * 60 + ".json"], ids=["short", "long", "wide"])
+@pytest.mark.parametrize("text", ["a \ud83c b", "🎈 é"], ids=["half an emoji", "an emoji"])
+def test_convert_writes_any_text_under_any_name(main, flow, tmp_path, name, text):
+    path = flow(with_text(text))
+    assert main("convert", path, "-o", name)[:2] == (0, "")
+    assert json.loads((tmp_path / name).read_text(encoding="utf-8"))["1"]["inputs"]["text"] == text
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["flow.json", name])
+    assert json.loads(main("convert", path)[1])["1"]["inputs"]["text"] == text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a\0b.json", "'a b.json' is no file name; expected a file to write."),
+     ("n" * 256, "… cannot be written: the name is too long."), ("\ud83c.json", "is no file name")],
+    ids=["zero byte", "too long", "half an emoji"],
+)  # fmt: skip
+def test_convert_under_no_name(main, flow, tmp_path, name, words):
+    code, out, err = main("convert", flow(), "-o", name)
+    assert (code, out) == (2, "") and words in err
+    assert [one.name for one in tmp_path.iterdir()] == ["flow.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pipe with a name")
+def test_convert_writes_into_a_pipe_and_leaves_it_there(main, flow, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert main("convert", flow(), "-o", "pipe")[0] == 0
+        assert json.loads(os.read(reader, 10_000)) == GOOD and (tmp_path / "pipe").is_fifo()
+    finally:
+        os.close(reader)
+
+
+def test_convert_to_an_output_that_has_no_letters_for_it(flow, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert cli.main(["convert", flow(with_text("🎈 é"))]) == 0
+    assert json.loads(raw.getvalue())["1"]["inputs"]["text"] == "🎈 é"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_convert_refuses_what_json_cannot_hold(main, flow, tmp_path, number):
+    editor = json.loads(json.dumps(EDITOR))
+    editor["nodes"][0]["widgets_values"] = [number]
+    api = with_text({"deep": [number]})
+    for graph, got in ((editor, number), (api, {"deep": [number]})):
+        for more in ([], ["-o", "out.json"]):
+            code, out, err = main("convert", flow(graph), *more)
+            assert (code, out) == (2, "") and f"error: Prompt (node 1), text: got {got}; expected what JSON can" in err
+    code, out, err = main("convert", flow({**GOOD, "1": {**GOOD["1"], "extra": number}}))
+    assert (code, out) == (2, "") and "flow.json holds a number that is not finite" in err
+    assert [one.name for one in tmp_path.iterdir()] == ["flow.json"]
+
+
+def test_two_nodes_with_one_id_are_refused(main, flow):
+    twice = json.dumps(GOOD)[:-1] + ', "3": {"class_type": "FakeShow", "inputs": {"value": ["1", 0]}}}'
+    assert len(json.loads(twice)) == len(GOOD)  # the first one is lost without a word
+    for text in (twice, f'{{"prompt": {twice}}}'):
+        for command in ("run", "check", "convert"):
+            code, out, err = main(command, flow(text))
+            assert (code, out) == (2, "") and "holds more than one node with the id '3'; expected each id once." in err
+    inside = json.dumps(GOOD).replace('"text": "hello"', '"text": "bye", "text": "hello"')
+    assert main("check", flow(inside))[0] == 0  # as every reader of JSON takes it
+    editor = json.dumps(EDITOR)[:-1] + ', "version": 0.4}'
+    assert main("check", flow(editor))[0] == 0
+
+
+def test_python_runs_the_package(flow):
+    command = [sys.executable, "-m", "sora_dit.headless", "convert", flow()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and json.loads(done.stdout) == GOOD, done.stderr
 
 
 # --- from Python ---
