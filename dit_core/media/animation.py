@@ -42,7 +42,7 @@ class AnimationWriter:
         """Save; returns remarks."""
         is_gif = self._job.container.format == "GIF"
         durations, notes = _durations(len(self._pictures), self._job.fps, 10 if is_gif else 1)
-        extra = _gif_metadata(self._job.metadata) if is_gif else _webp_metadata(self._job.metadata)
+        extra = _gif_metadata(self._job.metadata) if is_gif else webp_metadata(self._job.metadata)
         options = {key: int(value.format(q=self._job.quality)) for key, value in self._job.codec.options.items()}
         first, *others = self._pictures
         first.save(
@@ -68,7 +68,8 @@ def _gif_metadata(metadata: dict[str, str]) -> dict[str, bytes]:
     return {"comment": json.dumps(metadata).encode()} if metadata else {}
 
 
-def _webp_metadata(metadata: dict[str, str]) -> dict:
+def webp_metadata(metadata: dict[str, str]) -> dict:
+    """Pillow's arguments that put `metadata` into a WebP file as EXIF entries "key:value", where ComfyUI looks."""
     from PIL import Image
 
     exif, tag = Image.Exif(), _EXIF_FIRST

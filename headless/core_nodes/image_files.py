@@ -174,10 +174,10 @@ class SaveAnimatedWEBP(CoreNode):
     @classmethod
     def execute(cls, images, filename_prefix, fps, lossless, quality, method) -> io.NodeOutput:
         def options() -> dict[str, Any]:
-            from ...dit_core.media.animation import _webp_metadata  # the same EXIF entries as in our own WebP files
+            from ...dit_core.media.animation import webp_metadata  # the same EXIF entries as in our own WebP files
 
             how = {"lossless": lossless, "quality": quality, "method": _METHODS[method]}
-            return how | {"duration": int(1000 / fps), "loop": 0} | _webp_metadata(host.run_metadata(cls))
+            return how | {"duration": int(1000 / fps), "loop": 0} | webp_metadata(host.run_metadata(cls))
 
         return _save_animation(cls, images, filename_prefix, "webp", options)
 
