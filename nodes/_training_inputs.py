@@ -67,8 +67,14 @@ def clips_output() -> Any:
 # --- Shared by the nodes that train --------------------------------------------------------------------------------
 
 
-def run(default: str, steps: int, batch: int) -> list[Any]:
-    """Where a training keeps its state, how long it takes, how much it looks at in a step."""
+def run(default: str, steps: int, batch: int, more: str = "", room: str = "") -> list[Any]:
+    """Where a training keeps its state, how long it takes, how much it looks at in a step.
+
+    more: what more steps do, a sentence; room: what to do about batches that do not fit into memory. Both for a
+    transformer if not given.
+    """
+    more = more or "More make a better model until the held-out loss rises again."
+    room = room or "more memory; for more than fits into memory see accumulate in Training Options."
     return [
         words(
             "run", default,
@@ -78,13 +84,11 @@ def run(default: str, steps: int, batch: int) -> list[Any]:
         ),
         whole(
             "steps", steps, 1, 10_000_000,
-            "How many steps in all, 1 to 10000000. More make a better model until the held-out loss rises again. It "
-            "can be raised later: the training then goes on.",
+            f"How many steps in all, 1 to 10000000. {more} It can be raised later: the training then goes on.",
         ),
         whole(
             "batch", batch, 1, 4096,
-            "Clips in a step, 1 to 4096. More make steadier steps that take longer and need more memory; for more than "
-            "fits into memory see accumulate in Training Options.",
+            f"Clips in a step, 1 to 4096. More make steadier steps that take longer and need {room}",
         ),
     ]  # fmt: skip
 

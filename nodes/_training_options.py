@@ -26,8 +26,8 @@ def steps() -> list[Any]:
         number("weight_decay", 0.01, 0.0, 1.0, "How strongly weights are pulled to 0, 0 to 1. A little keeps long "
                "trainings healthy; LoRAs are not pulled.", display_name="weight decay"),
         number("ema", 0.0, 0.0, 0.99999, "Share of the old in the moving average of the weights, which is what you "
-               "get, 0 to 0.99999. 0 takes what suits the number of steps; 0.999 averages over about 1000 steps.",
-               step=0.001, display_name="average (EMA)"),
+               "get, 0 to 0.99999. 0 takes 0.999 for a model and 0.99 for a LoRA; 0.999 averages over about 1000 "
+               "steps.", step=0.001, display_name="average (EMA)"),
     ]  # fmt: skip
 
 
