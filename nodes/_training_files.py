@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..dit_core.errors import SoraDiTError
+from ._files import fingerprint
 
 RUNS, LATENTS = "sora_dit_training", "sora_dit_latents"
 """Folders in the output folder."""
+STATE = "state.safetensors"
+"""What `dit_core.training.state.state_path` calls the state in the folder of a run; that would load torch."""
 _FORBIDDEN = '<>:"|?*/\\'
 _LONGEST_NAME = 100  # bytes
 _DEPTH = 3  # folders in folders that are listed
 _LISTED = 1000  # folders
+_missing = itertools.count()
 
 
 def run_folder(output: Path, name: str) -> Path:
@@ -56,6 +61,21 @@ def checked_name(name: str, what: str) -> str:
     if len(clean.encode()) > _LONGEST_NAME:
         raise SoraDiTError(f"{what} has {len(clean.encode())} bytes; expected at most {_LONGEST_NAME}.")
     return clean
+
+
+def kept_identity(file: Path, *beside: Path) -> str:
+    """A fingerprint of what a node keeps in its folder: another one when `file` was removed or replaced.
+
+    Without it, or without one of the files `beside` it, the fingerprint is never the same twice: the node has to run.
+    So a node that has just made them is called once more the next time, and only opens them; in return whoever removes
+    a folder gets it anew.
+    """
+    try:
+        if all(one.is_file() for one in beside):
+            return fingerprint(file)
+    except OSError:
+        pass
+    return f"missing {next(_missing)}"  # not NaN: ComfyUI would write that into files, and it is no JSON
 
 
 # --- Folders of clips --------------------------------------------------------------------------------------------

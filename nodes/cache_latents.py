@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import _checks, _training_data, host
+from . import _checks, _training_data, _training_files, host
 from ._training_inputs import HIDDEN, whole, words
 from .host import io
 
@@ -48,6 +48,10 @@ class SoraDiTCacheLatents(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, name=None) -> bool | str:
         return _checks.verdict(name=lambda: name is None or host.latents_folder(name))
+
+    @classmethod
+    def fingerprint_inputs(cls, name=None, **_) -> str | None:
+        return None if name is None else _training_files.kept_identity(host.latents_folder(name) / "index.json")
 
     @classmethod
     def execute(cls, clips, vae, clip, name, wordings) -> io.NodeOutput:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import _checks, _training, host
+from . import _checks, _training, _training_files, host
 from ._training_inputs import HIDDEN, beside, choice, number, rate, run, samples, trained_outputs, whole
 from .host import io
 
@@ -56,6 +56,14 @@ class SoraDiTTrainLora(io.ComfyNode):
             run=lambda: run is None or _training.check_own_lora(host.model_target(run, "lora"), run),
             sample_prompts=lambda: _training.check_prompts(sample_prompts),
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, run=None, **_) -> str | None:
+        if run is None:
+            return None
+        # a finished training writes the LoRA's file at each call: only that it is there counts
+        state, file = host.training_folder(run) / _training_files.STATE, host.model_target(run, "lora")
+        return _training_files.kept_identity(state, file)
 
     @classmethod
     def execute(cls, model, clip, latents, vae=None, options=None, **settings) -> io.NodeOutput:

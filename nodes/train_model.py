@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import _checks, _training, host
+from . import _checks, _training, _training_files, host
 from ._training_inputs import HIDDEN, beside, choice, rate, run, samples, trained_outputs
 from .host import io
 
@@ -47,6 +47,10 @@ class SoraDiTTrainModel(io.ComfyNode):
             run=lambda: run is None or host.training_folder(run),
             sample_prompts=lambda: _training.check_prompts(sample_prompts),
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, run=None, **_) -> str | None:
+        return None if run is None else _training_files.kept_identity(host.training_folder(run) / _training_files.STATE)
 
     @classmethod
     def execute(cls, model, clip, latents, vae=None, options=None, **settings) -> io.NodeOutput:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import signal
 
 import pytest
 import torch
+from sora_dit.dit_core.checkpoint import load_bundle
 from sora_dit.dit_core.errors import Cancelled, SoraDiTError
 from sora_dit.dit_core.lock import folder_lock
+from sora_dit.dit_core.training.lora import LoraTraining
+from sora_dit.dit_core.training.optim import OPTIMISERS, SCHEDULES
+from sora_dit.dit_core.training.transformer import TransformerTraining
 from sora_dit.dit_core.watch import read_log, read_samples
-from sora_dit.nodes import host
+from sora_dit.nodes import _training, _training_autoencoder, host
+from sora_dit.nodes.train_autoencoder import SoraDiTTrainAutoencoder as TRAIN_AUTOENCODER
 
 PROMPTS = "a calm sea\nstars"
 
@@ -297,6 +303,61 @@ def test_numbers_are_checked_before_anything_starts(station):
         assert all(station["NewModel"].validate_inputs(width=one, heads=heads) is True for one in nearest), said
 
 
+def test_what_can_be_chosen_is_what_there_is(station):
+    """The schemas are made without torch, so they cannot ask the tables."""
+
+    def choices(node, name):
+        kind, options = station[node].INPUT_TYPES()["required"][name]
+        return options.get("options", kind)
+
+    assert choices("TrainModel", "optimiser") == list(OPTIMISERS) == list(_training.RATES)
+    assert choices("TrainingOptions", "schedule") == list(SCHEDULES)
+    kept = f"0 takes {TransformerTraining.ema:g} for a model and {LoraTraining.ema:g} for a LoRA"
+    assert kept in next(one.tooltip for one in station["TrainingOptions"].GET_SCHEMA().inputs if one.id == "ema")
+
+
+# --- What was removed is made anew -------------------------------------------------------------------------------
+
+
+def looked_at(station, node, /, **values):
+    """Two fingerprints, one after the other."""
+    return [station[node].fingerprint_inputs(**values) for _ in range(2)]
+
+
+def test_a_cache_that_was_removed_is_not_taken_from_the_memory_of_comfyui(go, station, parts, session):
+    once, again = looked_at(station, "CacheLatents", name="skies", wordings=4)
+    assert once != again, "nothing is there yet"
+    clips = go("SkyDataset", count=4, width=16, height=16, frames=5)[0]
+    what = {"clips": clips, "vae": parts[2], "clip": parts[1], "name": "skies"}
+    go("CacheLatents", **what)
+    made = looked_at(station, "CacheLatents", name="skies", wordings=4)
+    go("CacheLatents", **what)
+    assert len({*made, *looked_at(station, "CacheLatents", name="skies", wordings=4)}) == 1, "opened, not made again"
+    shutil.rmtree(session.output_dir / "sora_dit_latents")
+    assert not {once, again, *made} & {*looked_at(station, "CacheLatents", name="skies", wordings=4)}
+    assert looked_at(station, "CacheLatents") == [None, None], "a linked name is not known yet"
+
+
+@pytest.mark.parametrize("node", ["TrainModel", "TrainLora", "TrainAutoencoder"])
+def test_a_run_that_was_removed_is_trained_again(go, station, parts, latents, own_models, session, node):
+    what = {"model": parts[0], "clip": parts[1], "latents": latents, "batch": 2}
+    if node == "TrainAutoencoder":
+        what = {"clips": go("SkyDataset", count=24, width=16, height=16, frames=5)[0], "channels": 4}
+    before = looked_at(station, node, run="a", steps=2)
+    go(node, run="a", steps=2, **what)
+    made = looked_at(station, node, run="a", steps=2)
+    go(node, run="a", steps=2, **what)
+    assert len({*made, *looked_at(station, node, run="a", steps=2)}) == 1, "a third time it is not even called"
+    if node == "TrainLora":
+        file = host.model_target("a", "lora")
+        file.rename(file.with_name("away"))
+        assert len({*made, *looked_at(station, node, run="a", steps=2)}) == 3
+        file.with_name("away").rename(file)
+    shutil.rmtree(session.output_dir / "sora_dit_training" / "a")
+    assert not {*before, *made} & {*looked_at(station, node, run="a", steps=2)}
+    assert looked_at(station, node) == [None, None]
+
+
 # --- Autoencoder, new model --------------------------------------------------------------------------------------
 
 
@@ -371,8 +432,63 @@ def test_a_linear_autoencoder_that_models_may_need_is_not_replaced(go, say, sess
     go("TrainAutoencoder", clips=clips, **what)
     made = (session.output_dir / "sora_dit_training" / "ae" / "autoencoder.safetensors").read_bytes()
     said = say("TrainAutoencoder", clips=others, **what)
-    assert "was made from other clips or with other settings" in said and "Give run another name" in said
+    assert "was made from other clips or with another kind, channels or training seed" in said
+    assert "Give run another name" in said
+    for changed in ({"channels": 4}, {"training_seed": 2}):
+        assert "was made from other clips" in say("TrainAutoencoder", clips=clips, **what | changed)
     assert (session.output_dir / "sora_dit_training" / "ae" / "autoencoder.safetensors").read_bytes() == made
+
+
+def test_what_a_linear_autoencoder_does_not_use_may_be_changed(go, session, monkeypatch):
+    clips = go("SkyDataset", count=24, width=16, height=16, frames=5)[0]
+    what = {"clips": clips, "channels": 8, "run": "ae", "kind": "linear"}
+    go("TrainAutoencoder", steps=5, **what)
+    file = session.output_dir / "sora_dit_training" / "ae" / "autoencoder.safetensors"
+    made = file.read_bytes()
+    unused = {"steps": 7, "batch": 3, "learning_rate": 0.1, "beta": 2.0, "perceptual": 0.0, "adversarial_start": 5,
+              "reconstruction": "fixed weights"}  # fmt: skip
+    for name, value in unused.items():
+        go("TrainAutoencoder", **{"steps": 5} | what | {name: value})
+    assert file.read_bytes() == made
+    # older versions summed all settings: with the same ones their files are still recognised
+    settings = {one.id: one.default for one in TRAIN_AUTOENCODER.GET_SCHEMA().inputs if hasattr(one, "default")}
+    training = _training_autoencoder._training_of(settings)
+    asked = _training_autoencoder._asked(clips, None, training, settings | what)
+    bundle = load_bundle(file).autoencoder
+    _training_autoencoder._keep(file, bundle, asked, {})
+    made = file.read_bytes()
+    go("TrainAutoencoder", **what)
+    assert file.read_bytes() == made
+
+
+@pytest.mark.parametrize("begun_with_a_vae", [False, True])
+def test_a_decoder_that_goes_on_is_not_fitted_again(go, session, monkeypatch, begun_with_a_vae):
+    clips = go("SkyDataset", count=6, width=16, height=16, frames=5)[0]
+    what = {"clips": clips, "run": "sharper", "batch": 2, "channels": 4, "perceptual": 0.0, "kind": "linear encoder"}
+    if begun_with_a_vae:
+        what["vae"] = go("TrainAutoencoder", clips=clips, channels=4, run="linear", kind="linear")[0]
+    begun = go("TrainAutoencoder", steps=1, **what)[0].first_stage_model
+    fits, fit = [], host.status
+    monkeypatch.setattr(host, "status", lambda cls, text: fits.append(text) or fit(cls, text))
+    gone_on = go("TrainAutoencoder", steps=2, **what)[0].first_stage_model
+    assert [text for text in fits if text.startswith("fitting")] == []
+    assert torch.equal(begun.linear.down.weight, gone_on.linear.down.weight)
+    whole = go("TrainAutoencoder", steps=2, **what | {"run": "whole"})[0].first_stage_model
+    assert same(whole.state_dict(), gone_on.state_dict())
+
+
+def test_who_stops_an_autoencoder_does_not_wait_for_what_is_thrown_away(go, session, monkeypatch):
+    clips, rendered = go("SkyDataset", count=6, width=16, height=16, frames=5)[0], []
+    clip = type(clips).clip
+
+    def step(self, step, total, preview=None):
+        signal.raise_signal(signal.SIGINT)  # Ctrl-C in a terminal
+        monkeypatch.setattr(type(clips), "clip", lambda self, index: rendered.append(index) or clip(self, index))
+
+    monkeypatch.setattr(type(session), "step", step)
+    with pytest.raises(Cancelled, match="stopped at step 1"):
+        go("TrainAutoencoder", clips=clips, channels=4, run="ae", steps=5, batch=2, perceptual=0, kind="linear encoder")
+    assert rendered == []
 
 
 def test_a_linear_autoencoder_keeps_what_it_can_when_it_gets_a_decoder(go):
