@@ -90,17 +90,20 @@ def run_loop(
     settings: LoopSettings,
     callbacks: Callbacks | None = None,
     held_out: Callable[[], dict] | None = None,
+    least_unit: float = 0.0,
 ) -> bool:
     """Train until the planned steps are done (returns True) or time, a signal or a callback stops it (False).
 
-    Goes on from the state on disk if there is one, and saves however it ends, but for divergence and for an error in
-    the middle of an update or of a discriminator's step. With one thread on a CPU the result does not depend on how
-    often it was stopped, bit for bit.
+    Goes on from the state on disk if there is one, and saves however it ends, but for divergence, for an error in the
+    middle of an update or of a discriminator's step, and for a stop just after the loss jumped: the state saved before
+    that is worth more. `state.position["kept"]` is its step then, and an event in the log says so. With one thread on a
+    CPU the result does not depend on how often it was stopped, bit for bit.
 
     Args:
         step_function: number of the batch (from 0, `accumulate` of them a step) -> loss and tensors to log; `watched`
             among them takes the place of the loss in the watch for divergence and is not logged.
         held_out: what to log on held-out data, see `LoopSettings.held_out_every`; called in evaluation mode.
+        least_unit: see `DivergenceWatch`; `NAT` where what is watched is a negative log-likelihood.
 
     Raises:
         TrainingDiverged: at which step and noise level; the state on disk is the last good one.
@@ -109,19 +112,23 @@ def run_loop(
     """
     with folder_lock(state.path.parent, "a training"), stop_on_signal() as stopped:
         state.load()
-        return _Run(state, step_function, settings, callbacks or Callbacks(), held_out).go(stopped)
+        return _Run(state, step_function, settings, callbacks or Callbacks(), held_out, least_unit).go(stopped)
 
 
 class _Run:
     """One process's share of a training."""
 
-    def __init__(self, state: TrainingState, step_function, settings, callbacks, held_out) -> None:
+    def __init__(self, state: TrainingState, step_function, settings, callbacks, held_out, least_unit) -> None:
         self.state, self.step_function, self.settings = state, step_function, settings
         self.callbacks, self.held_out = callbacks, held_out
         self.position = state.position
         self.log = TrainingLog(state.path.parent / LOG, settings.log_every, callbacks.report, settings.steps or None)
         self.log.rewind(self.position["step"])
-        self.watch = DivergenceWatch()
+        self.watch = DivergenceWatch(least_unit)
+        if (
+            "watch" in self.position and not state.diverged()
+        ):  # else the state is good by definition, whatever was before
+            self.watch.restore(self.position["watch"])
         self.parameters = [p for module in state.modules.values() for p in module.parameters() if p.requires_grad]
         self.first, self.seconds_before = self.position["step"], self.position["seconds"]
         self.started = self.last_saved = time.monotonic()
@@ -138,12 +145,12 @@ class _Run:
                     raise
                 except BaseException:
                     if self.whole:  # the last step is, whatever became of the next one or a callback had against it
-                        self._save()
+                        self._leave()
                     raise
                 if not going:
                     break
             if self.position["step"] > self.first:
-                self._save()
+                self._leave()
                 if self._done():
                     self._sample()
         except Divergence as found:
@@ -228,8 +235,10 @@ class _Run:
         self.callbacks.step(step, self._total() or None)
         if settings.sample_every and step % settings.sample_every == 0 and not self._done():
             self._sample()
-        if time.monotonic() - self.last_saved > settings.save_every and not self.watch.uneasy:
-            self._save()
+        if time.monotonic() - self.last_saved > settings.save_every:
+            self.watch.check()
+            if not self.watch.uneasy:
+                self._save()
         return not self.callbacks.stop()
 
     # -- in between -------------------------------------------------------------------------------------------------
@@ -258,6 +267,24 @@ class _Run:
             for average in averages:
                 average.swap()
 
+    def _leave(self) -> None:
+        """Save at the end or at a stop; at a stop just after the loss jumped keep the state before and say so."""
+        self.watch.check()
+        if self._done():
+            self.watch.end(self.position["step"])
+        elif self.watch.uneasy and self.position["step"] > self.saved_step:
+            self.log.flush(self.position, self.factor)
+            self.position["kept"] = self.saved_step
+            left = (
+                f"the state of step {self.saved_step} is kept"
+                if self.state.path.exists()
+                else "there is none from before, so that the training begins anew"
+            )
+            what = f"stopped just after the loss rose: the state of this step may be a bad one and is not saved; {left}"
+            self.log.write({"event": "kept", "step": self.position["step"], "kept": self.saved_step, "what": what})
+            return
+        self._save()
+
     def _save(self) -> None:
         if self.position["step"] == self.saved_step:
             return
@@ -265,6 +292,7 @@ class _Run:
         if not bool(torch.stack([p.detach().isfinite().all() for p in self.parameters]).all()):
             raise Divergence(self.position["step"], "weights are not finite any more", math.nan, None)
         self.log.flush(self.position, self.factor)
+        self.position["watch"] = self.watch.to_dict()  # an exploded loss must not be what is usual after a resume
         with self.log.paused():
             self.state.save()
         self.last_saved, self.saved_step = time.monotonic(), self.position["step"]

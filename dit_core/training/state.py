@@ -92,6 +92,10 @@ class TrainingState:
         with suppress(OSError):
             self._marker().write_text(json.dumps({"step": step}), encoding="utf-8")
 
+    def diverged(self) -> bool:
+        """Whether the training diverged after the state on disk, and did not come so far again since."""
+        return self._marker().exists()
+
     def _marker(self) -> Path:
         return self.path.with_name("diverged.json")
 
@@ -165,7 +169,7 @@ class TrainingState:
 
     def _check_settings(self, saved: dict[str, Any]) -> None:
         differ = differences(saved, self.settings, self.defaults)
-        if differ and not (self._marker().exists() and accepts(differ)):
+        if differ and not (self.diverged() and accepts(differ)):
             raise CheckpointError(
                 f"Training state {self.path}: belongs to another training. {told(differ)} "
                 "Use the same settings to go on, or another folder to begin anew."

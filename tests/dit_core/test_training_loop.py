@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from sora_dit.dit_core.errors import CheckpointError, ConfigError
 from sora_dit.dit_core.training.autoencoder import AutoencoderTraining
 from sora_dit.dit_core.training.callbacks import Callbacks
-from sora_dit.dit_core.training.divergence import Divergence, DivergenceWatch
+from sora_dit.dit_core.training.divergence import NAT, Divergence, DivergenceWatch
 from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged, run_loop
 from sora_dit.dit_core.training.optim import MovingAverage, learning_rate, make_optimisers
 from sora_dit.dit_core.training.state import TrainingState
@@ -209,9 +209,9 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
     assert not (tmp_path / "state.safetensors").exists()
 
 
-def follow(losses) -> int | None:
+def follow(losses, least_unit=0.0) -> int | None:
     """The step at which the watch gives up, None if it never does."""
-    watch = DivergenceWatch()
+    watch = DivergenceWatch(least_unit)
     try:
         for step, loss in enumerate(losses, 1):
             watch.add(step, torch.tensor(loss), torch.tensor(1.0))
@@ -231,6 +231,109 @@ def test_the_watch_lets_noise_pass_and_catches_explosions():
     assert follow(0.2 * 1.01**step for step in range(2000)) is not None
     assert follow([1.0] + [10.0**step for step in range(1, 30)]) == 8, "a rate so absurd that there is no history"
     assert 500 < follow([-2 + noise.gauss(0, 0.1) for _ in range(500)] + [40.0] * 50) <= 516
+
+
+def noisy(seed, deviation, mean=lambda step: 1.0, steps=1500):
+    """Losses of small batches: two thirds are within a factor of e^deviation of the mean."""
+    noise = random.Random(seed)
+    return (mean(step) * math.exp(noise.gauss(0, deviation)) for step in range(steps))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_watch_lets_the_noise_of_small_batches_pass(seed):
+    assert follow(noisy(seed, 0.8)) is None, "a few clips at random noise levels: a factor of 2 to 3 from step to step"
+    assert follow(noisy(seed, 0.6, lambda step: 0.1 + 1 / (1 + step / 30))) is None
+    joined = noisy(seed, 0.5, lambda step: 0.2 if step < 700 else 0.5)  # a discriminator pulls at the decoder
+    assert follow(joined) is None
+
+
+def test_an_explosion_in_the_first_steps_is_noticed():
+    noise = random.Random(3)
+    # as the tiny transformer of test_training_resume.py at the highest learning rate: it never was a hundredfold
+    first = [2.48, 2.11, 19.4, 83.3, 26.4, 141.0, 3.2, 27.8, 14.0, 9.5, 4.0, 12.3, 221.0, 25.2, 8.3, 25.2]
+    assert follow(first + [10 + 20 * noise.random() for _ in range(48)]) in (16, 24, 32)
+    assert follow([1.0, 0.9] + [12.0 + noise.random() for _ in range(62)]) == 16
+
+
+def test_a_slow_rise_is_noticed():
+    assert 600 < follow(2 ** (step / 300) * random.Random(step).uniform(0.7, 1.3) for step in range(6000)) < 1100
+
+
+def test_a_likelihood_near_zero_may_move_by_a_tenth_of_a_nat():
+    noise = random.Random(2)
+    around = [noise.gauss(0, 0.03) for _ in range(600)]
+    assert follow([*around, *(0.12 + noise.gauss(0, 0.03) for _ in range(300))]) is None
+    assert 600 < follow([*around, *[8.0] * 50]) <= 616, "eight nats are an explosion"
+    above = [0.05 + 0.01 * noise.random() for _ in range(600)] + [0.6] * 300  # which is not below zero by chance
+    assert follow(above, NAT) is None and follow(above) == 616
+
+
+class Blown(Toy):
+    """A loss of about 1 that is 50 from a step on."""
+
+    def __init__(self, folder, since):
+        super().__init__(folder, spoil=lambda number, loss: loss * 1e-3 + (1.0 if number < since else 50.0))
+
+
+def test_no_timed_save_replaces_the_good_state_once_the_loss_jumped(tmp_path):
+    with pytest.raises(TrainingDiverged, match="diverged at step 96: .* last good state, of step 80, is kept"):
+        Blown(tmp_path, 80).run(200, save_every=0)
+    again = Toy(tmp_path)
+    again.state.load()
+    assert again.state.position["step"] == 80
+
+
+@pytest.mark.parametrize("how", ["stop", "raise"])
+def test_who_cancels_because_the_loss_jumped_keeps_the_good_state(tmp_path, how):
+    def step(number, total):
+        if number == 83 and how == "raise":
+            raise KeyboardInterrupt
+
+    good = Blown(tmp_path, 80)
+    good.run(76)
+    before, told, blown = (tmp_path / "state.safetensors").read_bytes(), [], Blown(tmp_path, 80)
+    callbacks = Callbacks(told.append, step, stop=lambda: blown.state.position["step"] == 83)
+    if how == "raise":
+        with pytest.raises(KeyboardInterrupt):
+            blown.run(200, callbacks)
+    else:
+        assert not blown.run(200, callbacks)
+    assert (tmp_path / "state.safetensors").read_bytes() == before and blown.state.position["kept"] == 76
+    assert told[-1] == lines(tmp_path)[-1] and (told[-1]["event"], told[-1]["kept"]) == ("kept", 76)
+    assert "stopped just after the loss rose" in told[-1]["what"] and "step 76 is kept" in told[-1]["what"]
+    again = Blown(tmp_path, 1000)
+    assert again.run(90) and [line["step"] for line in lines(tmp_path)] == [50, 76, 90], "and goes on from there"
+
+
+def test_a_first_stop_just_after_the_loss_jumped_saves_nothing(tmp_path):
+    toy = Blown(tmp_path, 20)
+    assert not toy.run(200, Callbacks(stop=lambda: toy.state.position["step"] == 22))
+    assert not (tmp_path / "state.safetensors").exists() and "begins anew" in lines(tmp_path)[-1]["what"]
+
+
+def test_a_training_that_blows_up_in_its_last_steps_is_not_done(tmp_path):
+    with pytest.raises(TrainingDiverged, match="diverged at step 100: the loss rose to .* at the very end"):
+        Blown(tmp_path, 97).run(100)
+    assert Blown(tmp_path / "b", 99).run(100), "one high loss is no explosion: it may be a clip"
+
+
+def test_a_resume_knows_what_loss_was_usual(tmp_path):
+    Blown(tmp_path, 1000).run(100)
+    with pytest.raises(TrainingDiverged, match="diverged at step 1(12|16|20): the loss rose to .*, and was about 1"):
+        Blown(tmp_path, 100).run(400)
+
+
+def test_the_watch_does_the_same_in_one_go_and_in_parts(tmp_path):
+    Toy(tmp_path / "whole").run(150)
+    for steps in (3, 77, 150):
+        parts = Toy(tmp_path / "parts")
+        parts.run(steps)
+    whole = Toy(tmp_path / "whole")
+    assert whole.state.load() and parts.state.load()
+    assert whole.state.position["watch"] == parts.state.position["watch"]
+    del whole.state.position["watch"]  # as a state from before there was one
+    whole.state.save()
+    assert Toy(tmp_path / "whole").run(160)
 
 
 def test_a_disk_without_room_is_said_in_a_sentence(tmp_path):

@@ -17,7 +17,7 @@ from sora_dit.dit_core.errors import CheckpointError
 from sora_dit.dit_core.lock import FolderInUse, folder_lock
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.callbacks import Callbacks
-from sora_dit.dit_core.training.loop import LoopSettings
+from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged
 from sora_dit.dit_core.training.optim import make_optimisers
 from sora_dit.dit_core.training.sky_data import LatentCache
 from sora_dit.dit_core.training.transformer import TransformerTraining, train_transformer
@@ -252,3 +252,12 @@ def test_a_state_from_before_these_settings_goes_on(tmp_path, whole):
     del settings["accumulate"], settings["training"]["precision"]
     save_file(load_file(path), path, old | {"settings": json.dumps(settings)})
     assert train(tmp_path, 22, loop=dict(accumulate=1), checkpoint_activations=True)[1]
+
+
+@pytest.mark.parametrize("changes", [dict(optimiser="adamw"), dict(optimiser="muon")])
+@pytest.mark.parametrize("warmup", [4, 30])
+def test_the_highest_learning_rate_is_said_to_diverge(tmp_path, changes, warmup):
+    """The loss rises some tenfold in its first steps and falls again later, to a model that learned nothing."""
+    loop = dict(accumulate=1, warmup=warmup, save_every=1e9)
+    with pytest.raises(TrainingDiverged, match=r"diverged at step (8|16|24|32|40|48|56|64), .*the loss rose to "):
+        train(tmp_path, 64, loop=loop, lr=1.0, train_text=False, **changes)
