@@ -86,7 +86,9 @@ def train_lora(
         modules = {"lora": layers}
         optimisers = make_optimisers(modules, "adamw", training.lr, training.weight_decay)
         averages = {"lora": MovingAverage(layers, training.ema)}
-        state = TrainingState(folder, modules, averages, optimisers, settings, defaults=defaults_before(training))
+        state = TrainingState(
+            folder, modules, averages, optimisers, settings, defaults=defaults_before(training, settings)
+        )
         layers.train()
         model.train()
         step = denoising_step(model, text, latents, loop.batch, training, device)

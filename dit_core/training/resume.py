@@ -67,7 +67,7 @@ def _completed(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any
         if name not in out:
             out[name] = value
         elif isinstance(out[name], dict) and isinstance(value, dict):
-            out[name] = value | out[name]
+            out[name] = _completed(out[name], value)
     return out
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from torch import Tensor
 from ..device import training_dtype
 from ..errors import ConfigError
 from ..generate import model_objective
-from ..latents import Latents
+from ..latents import Latents, weights_sha256
 from ..text import TextEncoder
-from ..transformer import VideoDiT
+from ..transformer import TransformerConfig, VideoDiT
 from .callbacks import Callbacks
 from .known_frames import draw_known_frames
 from .log import LEVEL_COUNTS, LEVEL_SUMS, mean_by_level
@@ -56,10 +57,12 @@ class TransformerTraining:
             if not 0 <= getattr(self, name) <= 1:
                 self._refuse(name, "a number from 0 to 1")
         for name in ("lr", "timestep_std"):
-            if not getattr(self, name) > 0:
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 self._refuse(name, "a number above 0")
-        if not self.weight_decay >= 0:
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             self._refuse("weight_decay", "a number of at least 0")
+        if not math.isfinite(self.timestep_mean):
+            self._refuse("timestep_mean", "a number")
 
     def _refuse(self, name: str, allowed: str) -> None:
         raise ConfigError(f"The training has {name} = {getattr(self, name)!r}; allowed is {allowed}.")
@@ -116,7 +119,7 @@ def train_transformer(
     learning = modules if training.train_text else {"transformer": model}
     averages = {name: MovingAverage(module, training.ema) for name, module in learning.items()}
     settings = described(model, text, latents, loop, training) | (provenance or {})
-    state = TrainingState(folder, modules, averages, optimisers, settings, defaults=defaults_before(training))
+    state = TrainingState(folder, modules, averages, optimisers, settings, defaults=defaults_before(training, settings))
     text.module.train(training.train_text)
     model.train()
     step = denoising_step(model, text, latents, loop.batch, training, device)
@@ -143,10 +146,13 @@ def described(
     chosen = asdict(training)
     chosen.pop("checkpoint_activations")
     data = latents.fingerprint()
+    # one that stays as it is belongs to what is learned; one that learns is in the state, and the given one is not used
+    encoder = {} if training.train_text else {"text_encoder": weights_sha256(text.module)}
     return {
         "kind": "denoising",
         "config": model.config.to_dict(),
         "text": text.config_dict(),
+        **encoder,
         "training": chosen,
         "batch": loop.batch,
         "accumulate": loop.accumulate,
@@ -155,11 +161,23 @@ def described(
     }
 
 
-def defaults_before(training: TransformerTraining) -> dict[str, Any]:
-    """What a state means by settings that it was saved without; see `TrainingState`."""
+def defaults_before(training: TransformerTraining, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a state means by settings that it was saved without; see `TrainingState`.
+
+    settings: those of now. A state from before its text encoder was told apart by its weights is taken at its word.
+    """
     usual = asdict(type(training)())
     usual.pop("checkpoint_activations")
-    return {"training": usual, "accumulate": 1}
+    encoder = {name: settings[name] for name in ("text_encoder",) if name in settings}
+    return {"config": _config_defaults(), "training": usual, "accumulate": 1, **encoder}
+
+
+def _config_defaults() -> dict[str, Any]:
+    """The fields of a `TransformerConfig` that need not be given: a state from before one was added has its default."""
+    values = {
+        f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(TransformerConfig)
+    }
+    return {name: value for name, value in values.items() if value is not MISSING}
 
 
 @contextmanager

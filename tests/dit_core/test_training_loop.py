@@ -65,7 +65,8 @@ def test_each_field_of_the_settings_is_checked_by_name():
 def test_a_transformers_training_is_checked_by_name_too():
     bad = dict(optimiser="adma", lr=0.0, weight_decay=-1.0, ema=1.5, uniform=-0.1, caption_dropout=2.0, known=1.1,
                timestep_std=0.0)  # fmt: skip
-    for name, value in bad.items():
+    endless = [(name, value) for name in ("lr", "weight_decay", "timestep_std") for value in (math.inf, math.nan)]
+    for name, value in [*bad.items(), *endless, ("timestep_mean", math.nan)]:
         with pytest.raises(ConfigError, match=rf"The training has {name} = {value!r}; allowed is "):
             TransformerTraining(**{name: value})
 

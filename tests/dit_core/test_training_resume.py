@@ -18,9 +18,10 @@ from sora_dit.dit_core.lock import FolderInUse, folder_lock
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.callbacks import Callbacks
 from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged
+from sora_dit.dit_core.training.lora import LoraTraining, train_lora
 from sora_dit.dit_core.training.optim import make_optimisers
 from sora_dit.dit_core.training.sky_data import LatentCache
-from sora_dit.dit_core.training.transformer import TransformerTraining, train_transformer
+from sora_dit.dit_core.training.transformer import TransformerTraining, defaults_before, train_transformer
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 
 CPU = torch.device("cpu")
@@ -261,3 +262,50 @@ def test_the_highest_learning_rate_is_said_to_diverge(tmp_path, changes, warmup)
     loop = dict(accumulate=1, warmup=warmup, save_every=1e9)
     with pytest.raises(TrainingDiverged, match=r"diverged at step (8|16|24|32|40|48|56|64), .*the loss rose to "):
         train(tmp_path, 64, loop=loop, lr=1.0, train_text=False, **changes)
+
+
+def without(saved: dict, defaults: dict) -> dict:
+    """Saved settings without all that has its default value, as a version wrote them that had no such settings."""
+    deep = {k: without(v, defaults[k]) for k, v in saved.items() if isinstance(v, dict) and k in defaults}
+    return {k: v for k, v in (saved | deep).items() if k not in defaults or k in deep or v != defaults[k]}
+
+
+def rewrite(folder: Path, change) -> None:
+    """The state in `folder` with its settings changed."""
+    path = folder / "state.safetensors"
+    with safe_open(path, "pt") as file:
+        old = file.metadata()
+    settings = change(json.loads(old["settings"]))
+    save_file(load_file(path), path, old | {"settings": json.dumps(settings)})
+
+
+def train_usual(folder, steps, lora, text_seed=0):
+    """A training with the usual settings throughout, so that all of them may be missing from its state."""
+    torch.manual_seed(0)
+    model = VideoDiT(CONFIG)
+    torch.manual_seed(text_seed)
+    text, loop = TextEncoder.from_config(TEXT), LoopSettings(steps=steps, batch=4, warmup=1)
+    if lora:
+        return train_lora(model, text, cache(), folder, loop, LoraTraining(), CPU)
+    return train_transformer(model, text, cache(), folder, loop, TransformerTraining(), CPU)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_state_from_before_any_setting_with_a_default_goes_on(tmp_path, lora):
+    train_usual(tmp_path, 1, lora)
+    defaults = defaults_before(LoraTraining() if lora else TransformerTraining(), {})
+    defaults = json.loads(json.dumps(defaults))
+    left = []
+    rewrite(tmp_path, lambda saved: left.append(without(saved, defaults)) or left[0])
+    assert "accumulate" not in left[0] and not left[0]["training"].get("lora") and "lr" not in left[0]["training"]
+    assert "frame_position" not in left[0]["config"] and left[0]["config"]["in_channels"] == 4
+    *_, done = train_usual(tmp_path, 2, lora)
+    assert done
+
+
+def test_another_text_encoder_is_said(tmp_path):
+    train_usual(tmp_path, 1, False)
+    with pytest.raises(CheckpointError, match="belongs to another training. text_encoder is another one. Use"):
+        train_usual(tmp_path, 2, False, text_seed=1)
+    rewrite(tmp_path, lambda saved: {k: v for k, v in saved.items() if k != "text_encoder"})
+    assert train_usual(tmp_path, 2, False)[-1], "a state from before its weights were told goes on"
