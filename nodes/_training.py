@@ -127,7 +127,7 @@ class Job:
             finally:
                 desk.close()
         if not done:
-            raise Cancelled(f"The training was stopped at step {position['step']}; queue it again to go on.")
+            raise Cancelled(_stopped(position))
         return result, position
 
     def provenance(self, settings: dict[str, Any], position: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +137,7 @@ class Job:
             kept["run"] = kept["run"].strip()
         data = self.latents.fingerprint().get("data", {})
         done = {key: position.get(key) for key in ("step", "samples", "seconds", "loss")}
+        done |= {"run_id": position["run_id"]} if "run_id" in position else {}  # an older state has none
         facts = {"data": data.get("kind"), "data_sha256": _digest(data), "clips": len(self.latents)}
         return {**kept, **done, **facts, "started_from": self.model.name}
 
@@ -161,6 +162,14 @@ class Job:
         space, time = self.model.spatial_factor, self.model.temporal_factor
         cells = ((bucket.frames - 1) // time + 1, bucket.height // space, bucket.width // space)
         return _training_watch.Sampler(module, text, self.vae, prompts, (self.model.config.in_channels, *cells))
+
+
+def _stopped(position: dict[str, Any]) -> str:
+    said = f"The training was stopped at step {position['step']}"
+    if "kept" not in position:
+        return f"{said}; queue it again to go on."
+    kept = f"goes on from step {position['kept']}" if position["kept"] else "begins anew"
+    return f"{said}, just after the loss rose, and that step is not saved; queued again it {kept}."
 
 
 def train_model(job: Job, settings: dict[str, Any]) -> Any:
@@ -226,10 +235,20 @@ TARGETS = {
 
 
 def check_own_lora(target: Any, run: str) -> None:
-    """Raise `SoraDiTError` if there is a LoRA of that name that another training made: it is not replaced."""
-    from ..dit_core.lora import read_lora_header
+    """Raise `SoraDiTError` if there is a LoRA of that name that another training made: it is not replaced.
 
-    if target.exists() and read_lora_header(target).provenance.get("run") != run.strip():
+    Trainings of one name are told apart by a random number that state and file keep; older ones have none.
+    """
+    from ..dit_core.lora import read_lora_header
+    from ..dit_core.training.state import saved_position
+
+    if not target.exists():
+        return
+    made = read_lora_header(target).provenance
+    own = made.get("run") == run.strip()
+    if own and "run_id" in made:  # output folders share one models folder
+        own = made["run_id"] == saved_position(host.training_folder(run)).get("run_id")
+    if not own:
         raise SoraDiTError(
             f"There is a LoRA {target} already, which another training made. Give run another name; or remove the file."
         )

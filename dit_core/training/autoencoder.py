@@ -28,6 +28,7 @@ from ..errors import ConfigError
 from ..measures import CodecQuality, codec_quality
 from .adversary import AdversarialSettings, Adversary
 from .callbacks import Callbacks
+from .divergence import NAT
 from .feed import ClipSource, check_sizes, clip_batches, feed_of, fitting_clips
 from .likelihood import Likelihood, LikelihoodSettings
 from .loop import LoopSettings, run_loop
@@ -201,7 +202,7 @@ def train_autoencoder(
             if part is not None:
                 part.compile()
     measure = None if held_out is None else lambda: step.measure(clip_batches(held_out, HELD_OUT_CLIPS, 8, device))
-    done = run_loop(state, step, loop, callbacks, measure)
+    done = run_loop(state, step, loop, callbacks, measure, NAT if training.likelihood else 0.0)
     average.swap()
     model.eval()
     return with_statistics(model, source, device) if done else model, state.position, done

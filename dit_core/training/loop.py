@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,6 +123,8 @@ class _Run:
         self.state, self.step_function, self.settings = state, step_function, settings
         self.callbacks, self.held_out = callbacks, held_out
         self.position = state.position
+        if self.position["step"] == 0:  # what is made of it can be told from what another training of that name made
+            self.position["run_id"] = uuid.uuid4().hex
         self.log = TrainingLog(state.path.parent / LOG, settings.log_every, callbacks.report, settings.steps or None)
         self.log.rewind(self.position["step"])
         self.watch = DivergenceWatch(least_unit)

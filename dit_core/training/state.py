@@ -23,6 +23,15 @@ def state_path(folder: str | Path) -> Path:
     return Path(folder) / "state.safetensors"
 
 
+def saved_position(folder: str | Path) -> dict[str, Any]:
+    """The position of the state saved in `folder`, {} if there is none that can be read; reads no tensors."""
+    try:
+        with safe_open(state_path(folder), "pt") as file:
+            return json.loads((file.metadata() or {})["position"])
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
+        return {}
+
+
 class Rival:
     """A module that the step function trains itself, against the others, with optimisers of its own.
 

@@ -21,7 +21,7 @@ from sora_dit.dit_core.training.discriminator import (
     r1_penalty,
 )
 from sora_dit.dit_core.training.likelihood import LikelihoodSettings
-from sora_dit.dit_core.training.loop import LoopSettings
+from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged
 from sora_dit.dit_core.training.options import add_autoencoder_options, autoencoder_training
 from sora_dit.dit_core.training.sky_data import SkySource
 
@@ -283,3 +283,19 @@ def test_the_command_line_asks_for_all_of_it_and_for_none_by_default():
         autoencoder_training(parser.parse_args(["--perceptual-weight", "-1"]))
     with pytest.raises(ConfigError, match="edges = -2.0"):
         autoencoder_training(parser.parse_args(["--edges", "-2"]))
+
+
+@pytest.mark.parametrize("likelihood", [LikelihoodSettings(), None])
+def test_a_likelihood_just_above_zero_may_rise_by_half_a_nat(tmp_path, monkeypatch, likelihood):
+    """The unit of a likelihood is a nat; a mean of squares that rises twelvefold has exploded."""
+
+    def step(self, number):
+        return 0 * self.model.decoder.body[-1].weight.sum() + (0.05 if number < 80 else 0.6), {}
+
+    monkeypatch.setattr(stage.AutoencoderStep, "__call__", step)
+    training = AutoencoderTraining(sizes=(16,), likelihood=likelihood)
+    if likelihood:
+        train(tmp_path, 120, training)
+    else:
+        with pytest.raises(TrainingDiverged, match="diverged at step 96"):
+            train(tmp_path, 120, training)

@@ -10,8 +10,10 @@ import torch
 from sora_dit.dit_core.checkpoint import load_bundle
 from sora_dit.dit_core.errors import Cancelled, SoraDiTError
 from sora_dit.dit_core.lock import folder_lock
+from sora_dit.dit_core.lora import read_lora_header
 from sora_dit.dit_core.training.lora import LoraTraining
 from sora_dit.dit_core.training.optim import OPTIMISERS, SCHEDULES
+from sora_dit.dit_core.training.state import TrainingState
 from sora_dit.dit_core.training.transformer import TransformerTraining
 from sora_dit.dit_core.watch import read_log, read_samples
 from sora_dit.nodes import _training, _training_autoencoder, host
@@ -212,6 +214,43 @@ def test_a_lora_of_somebody_else_is_not_replaced(go, say, station, parts, latent
     assert words in station["TrainLora"].validate_inputs(run="other")
     assert words in say("TrainLora", model=parts[0], clip=parts[1], latents=latents, run="other", steps=1)
     assert station["TrainLora"].validate_inputs(run="zq") is True
+
+
+def test_a_lora_of_the_same_name_in_another_output_folder_is_not_replaced(go, say, parts, latents, own_models, session):
+    def train(teller, steps):
+        asked = {"run": "zq", "steps": steps, "batch": 1, "rank": 2}
+        return teller("TrainLora", model=parts[0], clip=parts[1], latents=latents, **asked)
+
+    train(go, 1)
+    file, mine = own_models / "loras" / "zq.safetensors", session.output_dir
+    made = file.read_bytes()
+    session.output_dir = mine.with_name("output of somebody else")
+    assert "already, which another training made" in train(say, 1) and file.read_bytes() == made
+    session.output_dir = mine
+    train(go, 2)
+    assert file.read_bytes() != made, "the training that made it goes on"
+
+
+def test_a_lora_and_a_state_from_before_they_had_a_number_go_on(go, parts, latents, own_models, session, monkeypatch):
+    asked = {"model": parts[0], "clip": parts[1], "latents": latents, "run": "zq", "batch": 1, "rank": 2}
+    save = TrainingState.save
+
+    def without_number(state):
+        state.position.pop("run_id", None)
+        return save(state)
+
+    with monkeypatch.context() as before:
+        before.setattr(TrainingState, "save", without_number)
+        go("TrainLora", steps=1, **asked)
+    assert "run_id" not in read_lora_header(own_models / "loras" / "zq.safetensors").provenance
+    go("TrainLora", steps=2, **asked)
+    go("TrainLora", steps=2, **asked)
+
+
+def test_a_cancel_just_after_the_loss_rose_says_where_it_goes_on():
+    assert _training._stopped({"step": 7}) == "The training was stopped at step 7; queue it again to go on."
+    assert _training._stopped({"step": 7, "kept": 5}).endswith("is not saved; queued again it goes on from step 5.")
+    assert _training._stopped({"step": 7, "kept": 0}).endswith("is not saved; queued again it begins anew.")
 
 
 def test_a_saved_model_comes_back_and_says_how_it_was_made(go, parts, train, own_models, session):
