@@ -128,10 +128,8 @@ class _Run:
         self.log = TrainingLog(state.path.parent / LOG, settings.log_every, callbacks.report, settings.steps or None)
         self.log.rewind(self.position["step"])
         self.watch = DivergenceWatch(least_unit)
-        if (
-            "watch" in self.position and not state.diverged()
-        ):  # else the state is good by definition, whatever was before
-            self.watch.restore(self.position["watch"])
+        if not state.diverged():  # after a divergence the state is good by definition, whatever came before it
+            self.watch.restore(state.watch)
         self.parameters = [p for module in state.modules.values() for p in module.parameters() if p.requires_grad]
         self.first, self.seconds_before = self.position["step"], self.position["seconds"]
         self.started = self.last_saved = time.monotonic()
@@ -295,7 +293,7 @@ class _Run:
         if not bool(torch.stack([p.detach().isfinite().all() for p in self.parameters]).all()):
             raise Divergence(self.position["step"], "weights are not finite any more", math.nan, None)
         self.log.flush(self.position, self.factor)
-        self.position["watch"] = self.watch.to_dict()  # an exploded loss must not be what is usual after a resume
+        self.state.watch = self.watch.to_dict()  # an exploded loss must not be what is usual after a resume
         with self.log.paused():
             self.state.save()
         self.last_saved, self.saved_step = time.monotonic(), self.position["step"]

@@ -47,6 +47,7 @@ class TrainingState:
 
     Random numbers are drawn from generators seeded by the step, so the position is all there is to keep of them.
 
+    watch: what the watch for divergence knows, JSON values; beside the position, which goes into provenances as well.
     rivals: see `Rival`. defaults: for settings that are dicts, what their keys meant before there were such keys; a
         state from then goes on under them.
     """
@@ -65,6 +66,7 @@ class TrainingState:
         self.rivals, self.defaults = rivals or {}, defaults or {}
         self.modules, self.averages, self.optimisers, self.settings = modules, averages, optimisers, settings
         self.position: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0}
+        self.watch: dict[str, Any] = {}
 
     def save(self) -> Path:
         """Write beside, flush to disk, rename: a crash leaves the old file or the new one.
@@ -82,7 +84,8 @@ class TrainingState:
         for name, optimiser in self._named_optimisers():
             tensors |= {f"optimiser.{name}.{k}": v for k, v in _optimiser_tensors(optimiser, names).items()}
         tensors = {name: tensor.detach() for name, tensor in tensors.items()}
-        metadata = {"position": json.dumps(self.position), "settings": json.dumps(self.settings)}
+        parts = {"position": self.position, "settings": self.settings, "watch": self.watch}
+        metadata = {name: json.dumps(value) for name, value in parts.items()}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(self.path) as temporary:
@@ -124,6 +127,7 @@ class TrainingState:
                 self._check_settings(settings)
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 self.position = json.loads(metadata["position"])
+                self.watch = json.loads(metadata.get("watch", "{}"))
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise CheckpointError(
                 f"Training state {self.path}: cannot be read ({error}); expected a whole safetensors "

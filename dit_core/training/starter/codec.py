@@ -69,7 +69,8 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     result = args.state / "autoencoder.safetensors"
     if not done and args.autoencoder and result.exists() and args.autoencoder.samefile(result):
         return  # what it began from is better than something half trained, and is needed to go on
-    model = with_statistics(model, source, device)  # it has them if it is done
+    if not done:
+        model = with_statistics(model, source, device)
     save_bundle(
         result,
         {"autoencoder": (model.config.to_dict(), model.state_dict())},
