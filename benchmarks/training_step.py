@@ -82,7 +82,7 @@ def cached(folder: Path, grid: tuple[int, int, int], clips: int = 64) -> LatentS
 
 def plain_step(theirs, text: TextEncoder, store: LatentStore, batch: int, dtype: torch.dtype) -> Callable[[], None]:
     """One step of the plain loop. Its clips are in memory: reading them is no part of it."""
-    clips, tokens = store.draw(batch, torch.Generator().manual_seed(0))
+    clips, tokens, _ = store.draw(batch, torch.Generator().manual_seed(0))
     optimiser = make_optimisers({"theirs": theirs}, "adamw", 1e-4, 0.01)[0]
 
     def step() -> None:

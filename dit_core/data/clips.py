@@ -272,7 +272,7 @@ class SkyClips(TrainingClips):
 
     def fingerprint(self) -> Fingerprint:
         """The seed and settings of the source, and how many clips and wordings."""
-        rules = {key: str(value) for key, value in dataclasses.asdict(self._source).items()}
+        rules = {key: str(value) for key, value in self._source.settings().items()}
         return Fingerprint("synthetic skies", {**rules, "clips": str(self._count), "wordings": str(self._wordings)}, {})
 
     def _check(self, index: int) -> None:

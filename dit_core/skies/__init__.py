@@ -1,12 +1,13 @@
 """Rendered skies: captioned clips made from numbers, an endless data set whose answers are known.
 
-`sample_scene` (or `sample_balanced`) draws a scene, `caption` describes it, `render` makes the frames, `attributes`
+`sample_scene` (or `sample_balanced`) draws a scene, `twin` one that differs in a word, `caption` describes it, `render` makes the frames, `attributes`
 tells what is in it.
 """
 
 from .captions import caption, named, prompt_for
 from .render import render
 from .scene import HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
+from .twins import twin
 
 __all__ = [
     "HELD_OUT",
@@ -19,4 +20,5 @@ __all__ = [
     "render",
     "sample_balanced",
     "sample_scene",
+    "twin",
 ]

@@ -56,7 +56,7 @@ _ALL = tuple((t, c, g) for t in TIMES for c in COVERS for g in GROUNDS)
 _TRIPLES = {"train": tuple(x for x in _ALL if x not in HELD_OUT), "heldout": HELD_OUT}
 _SHARE = {"balloon": 0.31, "birds": 0.12, "plane": 0.12, "none": 0.45}
 _UP_TO = dict(zip(_SHARE, (0.31, 0.43, 0.55, 1.0), strict=True))  # running sums, exact
-_LIGHT_X = {"left": 0.2, "center": 0.5, "right": 0.8, "none": 0.5}
+LIGHT_X = {"left": 0.2, "center": 0.5, "right": 0.8, "none": 0.5}
 _MASK = (1 << 64) - 1
 
 
@@ -129,10 +129,10 @@ def sample_scene(seed: int, index: int, split: str = "train") -> SkyScene:
         rain,
         drift=(1 if direction == "right" else -1) * DRIFT[speed] * (0.88 + 0.24 * u()),
         horizon=horizon,
-        light_x=_LIGHT_X[light] + 0.12 * (u() - 0.5),
+        light_x=LIGHT_X[light] + 0.12 * (u() - 0.5),
         light_y=light_y,
         moon_phase=(1 if u() < 0.5 else -1) * (0.3 + 0.7 * u()),
-        **_place_object(kind, 1 if heading == "right" else -1, horizon, u),
+        **place_object(kind, 1 if heading == "right" else -1, horizon, u),
         variation=tuple(u() for _ in range(8)),
     )  # fmt: skip
 
@@ -149,7 +149,7 @@ def sample_balanced(seed: int, index: int, split: str = "train") -> SkyScene:
     return scene
 
 
-def _place_object(kind: str, sign: int, horizon: float, u) -> dict[str, float]:
+def place_object(kind: str, sign: int, horizon: float, u) -> dict[str, float]:
     """Position, velocity and size of the object, so that it stays in the frame for two seconds."""
     a, b, c, d = u(), u(), u(), u()
     sky = min(horizon, 0.95)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import prod
 from typing import Any, Protocol
 
@@ -91,7 +91,7 @@ class SkyFeed:
 
     def identity(self) -> dict[str, Any]:
         """See `Feed`."""
-        return {"source": asdict(self.source)}
+        return {"source": self.source.settings()}
 
 
 class ClipFeed:

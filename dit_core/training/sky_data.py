@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from ..autoencoder import CausalVideoAutoencoder
 from ..checkpoint.atomic import reason, whole_file
 from ..checkpoint.save import write_tensors
 from ..data import SkyClips
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..latents.identity import differences, identity
 from ..latents.protocol import Batch
-from ..skies import SkyScene, caption, render, sample_balanced, sample_scene
+from ..skies import SkyScene, caption, render, sample_balanced, sample_scene, twin
 from ..text import TextEncoder
 
 WORDINGS = 4  # captions of a clip in a cache
@@ -36,10 +36,15 @@ class SkySource:
     fps: float = 8.0
     split: str = "train"
     balanced: bool = False  # empty air, balloons, birds and planes equally often; see `sample_balanced`
+    twins: bool = False  # clip 2 k + 1 is clip 2 k with one word changed; see `skies.twin`
 
     def scene(self, index: int) -> SkyScene:
         """Scene number `index`."""
-        return (sample_balanced if self.balanced else sample_scene)(self.seed, index, self.split)
+        sample = sample_balanced if self.balanced else sample_scene
+        if not self.twins:
+            return sample(self.seed, index, self.split)
+        scene = sample(self.seed, index // 2, self.split)
+        return twin(scene, index) if index % 2 else scene
 
     def clips(self, start: int, count: int, device: torch.device | str) -> Tensor:
         """Clips start .. start + count - 1 as [count, 3, F, H, W] in -1..1, float32."""
@@ -48,9 +53,15 @@ class SkySource:
         return video.permute(0, 4, 1, 2, 3).contiguous() * 2 - 1
 
     def captions(self, index: int, count: int) -> list[str]:
-        """`count` wordings of clip `index`."""
-        scene = self.scene(index)
-        return [caption(scene, seed=index * 16 + k) for k in range(count)]
+        """`count` wordings of clip `index`; those of twins are alike."""
+        scene, number = self.scene(index), index // 2 if self.twins else index
+        return [caption(scene, seed=number * 16 + k) for k in range(count)]
+
+    def settings(self) -> dict[str, Any]:
+        """Its fields, as data are told apart by. What was added later is left out where it changes nothing, so that
+        latents and trainings from before go on."""
+        settings = asdict(self)
+        return settings if self.twins else {name: value for name, value in settings.items() if name != "twins"}
 
 
 @dataclass
@@ -58,12 +69,13 @@ class LatentCache:
     """Encoded clips and tokenised captions, on the training device: `Latents` in memory, for clips of one size.
 
     latents [N, C, T, h, w] normalised, half precision; tokens [N, wordings, L] int16, 0 = padding; identity: what they
-    were made of, see `sky_identity`.
+    were made of, see `sky_identity`; twins: clips 2 k and 2 k + 1 are, and are drawn together.
     """
 
     latents: Tensor
     tokens: Tensor
     identity: dict[str, Any] = field(default_factory=dict)
+    twins: bool = False
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -73,11 +85,15 @@ class LatentCache:
         return tuple(self.latents[:clips].float().transpose(0, 1).flatten(1).std(1).tolist())
 
     def draw(self, batch: int, generator: torch.Generator) -> Batch:
-        """Random clips and wordings, with replacement; see `Latents.draw`."""
-        device = generator.device
-        index = torch.randint(len(self), (batch,), generator=generator, device=device)
-        wording = torch.randint(self.tokens.shape[1], (batch,), generator=generator, device=device)
-        return Batch(self.latents[index].float(), self.tokens[index, wording].long())
+        """Random clips and wordings, with replacement; see `Latents.draw`. Raises `ConfigError` for half a pair."""
+        device, group = generator.device, 2 if self.twins else 1
+        if batch % group:
+            raise ConfigError(f"Clips that are twins come in pairs; expected an even batch, got {batch}.")
+        index = torch.randint(len(self) // group, (batch // group,), generator=generator, device=device)
+        wording = torch.randint(self.tokens.shape[1], (batch // group,), generator=generator, device=device)
+        index = (index[:, None] * group + torch.arange(group, device=device)).flatten()
+        wording = wording.repeat_interleave(group)
+        return Batch(self.latents[index].float(), self.tokens[index, wording].long(), group)
 
     def fingerprint(self) -> dict[str, Any]:
         """What it was made of, as `latents.identity.identity` has it; {} where that is not known."""
@@ -90,6 +106,7 @@ class LatentCache:
         """
         tensors = {"latents": self.latents, "tokens": self.tokens}
         metadata = {"format": "sora_dit_sky_latents", "identity": json.dumps(self.identity)}
+        metadata |= {"twins": "yes"} if self.twins else {}
         try:
             with whole_file(path) as temporary:
                 write_tensors(temporary, tensors, {name: t.dtype for name, t in tensors.items()}, metadata)
@@ -105,7 +122,8 @@ class LatentCache:
         anew = "Remove the file to make them anew, or use another folder."
         try:
             with safe_open(path, "pt") as file:
-                identity = json.loads((file.metadata() or {}).get("identity", "{}"))
+                metadata = file.metadata() or {}
+                identity, twins = json.loads(metadata.get("identity", "{}")), metadata.get("twins") == "yes"
                 tensors = {name: file.get_tensor(name).to(device) for name in ("latents", "tokens")}
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(f"Latents {path}: cannot be read ({error}); expected a whole file. {anew}") from error
@@ -116,7 +134,7 @@ class LatentCache:
             )
         if wanted is not None and (differ := differences(identity, wanted)):
             raise CheckpointError(f"Latents {path}: are others than asked for. {' '.join(differ)} {anew}")
-        return cls(tensors["latents"], tensors["tokens"], identity)
+        return cls(tensors["latents"], tensors["tokens"], identity, twins)
 
 
 def sky_identity(
@@ -154,4 +172,4 @@ def build_cache(
         tokens[start : start + n, :, : ids.shape[1]] = ids.view(n, wordings, -1).short()
         if report and (start // batch) % 50 == 0:
             report({"cached": start + n, "of": count})
-    return LatentCache(latents, tokens.to(device), made_of)
+    return LatentCache(latents, tokens.to(device), made_of, source.twins)

@@ -206,7 +206,7 @@ def denoising_step(
     training: TransformerTraining,
     device: torch.device,
 ) -> StepFunction:
-    """The step of `run_loop`: noise a random batch of clips, predict, compare.
+    """The step of `run_loop`: noise a random batch of clips, predict, compare. Clips of a group get the same noise.
 
     All random numbers come from one generator seeded by `training.seed` and the step.
     """
@@ -216,11 +216,12 @@ def denoising_step(
 
     def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
-        clean, tokens = latents.draw(batch, generator)
+        clean, tokens, group = latents.draw(batch, generator)
         tokens = drop_captions(tokens, training.caption_dropout, end, generator)
-        level = draw_levels(batch, training, generator)
-        known = draw_known_frames(batch, clean.shape[2], training.known, generator)
-        noise = torch.randn(clean.shape, generator=generator, device=device)
+        drawn = batch // group
+        level = draw_levels(drawn, training, generator).repeat_interleave(group)
+        known = draw_known_frames(drawn, clean.shape[2], training.known, generator).repeat_interleave(group, 0)
+        noise = torch.randn(drawn, *clean.shape[1:], generator=generator, device=device).repeat_interleave(group, 0)
         sigma = objective.sigma(level * objective.timestep_max)[:, None] * ~known  # [B, T], 0 = known
         x = objective.network_input(objective.add_noise(clean, noise, sigma), sigma)
         target = objective.target(clean, noise, sigma)

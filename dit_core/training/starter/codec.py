@@ -55,7 +55,7 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     provenance = {
         "autoencoder": made_by(device)
         | {
-            "source": asdict(source),
+            "source": source.settings(),
             "training": asdict(training),
             "batch": loop.batch,
             **position,

@@ -52,7 +52,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     """Encode clips once, train transformer and text encoder on them, write all three as one bundle."""
     autoencoder, provenance = load_autoencoder(args, device)
     size = {"height": args.size, "width": args.size, "frames": args.frames, "fps": args.fps}
-    source = replace(TRANSFORMER_SOURCE, seed=args.clips_seed, **size)
+    source = replace(TRANSFORMER_SOURCE, seed=args.clips_seed, twins=args.twins, **size)
     start = load_bundle(args.start) if args.start else None
     text, made = starting_text(args, start)
     provenance |= {part: how for part, how in made.items() if part == "text_encoder"}
@@ -73,7 +73,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     )
     position, done = train_transformer(model, text, cache, args.state / "transformer", loop, training, device, TOLD)
     provenance["transformer"] = made_by(device) | {
-        "source": asdict(source),
+        "source": source.settings(),
         "clips": len(cache),
         "training": asdict(training),
         "batch": loop.batch,
@@ -159,7 +159,8 @@ def cached_latents(
 
     Raises `CheckpointError` for one of other clips, of another autoencoder or tokenizer, and for a damaged one.
     """
-    path = args.state / f"latents_{args.size}_{args.frames}_{args.fps:g}_{args.clips}.safetensors"
+    kind = "twins" if source.twins else "latents"
+    path = args.state / f"{kind}_{args.size}_{args.frames}_{args.fps:g}_{args.clips}.safetensors"
     if path.exists():
         return LatentCache.load(path, device, sky_identity(source, autoencoder, text, args.clips))
     if device.type == "cuda":
