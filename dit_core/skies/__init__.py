@@ -1,7 +1,7 @@
 """Rendered skies: captioned clips made from numbers, an endless data set whose answers are known.
 
-`sample_scene` (or `sample_balanced`) draws a scene, `twin` one that differs in a word, `caption` describes it, `render` makes the frames, `attributes`
-tells what is in it.
+`sample_scene` (or `sample_balanced`) draws a scene, `twin` one that differs from it in a word; `caption` describes it,
+`render` makes the frames, `attributes` tells what is in it.
 """
 
 from .captions import caption, named, prompt_for

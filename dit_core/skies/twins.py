@@ -11,7 +11,14 @@ from dataclasses import replace
 
 from .scene import COLORS, COVERS, DIRECTIONS, HELD_OUT, LIGHT_X, OBJECTS, SkyScene, place_object
 
-_SHARES = {"light": 0.25, "object_direction": 0.25, "cover": 0.2, "object": 0.15, "direction": 0.1, "object_color": 0.05}
+_SHARES = {
+    "light": 0.25,
+    "object_direction": 0.25,
+    "cover": 0.2,
+    "object": 0.15,
+    "direction": 0.1,
+    "object_color": 0.05,
+}
 
 
 def twin(scene: SkyScene, seed: int) -> SkyScene:

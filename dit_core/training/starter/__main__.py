@@ -63,7 +63,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--compile", action="store_true", help="compile the blocks on a CPU too (needs a C++ compiler)")
     parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
     parser.add_argument("--clips-seed", type=int, default=TRANSFORMER_SOURCE.seed, help="which clips, which captions")
-    parser.add_argument("--twins", action="store_true", help="of two clips the second is the first with one word changed")
+    parser.add_argument("--twins", action="store_true", help="of two clips one is the other with a word changed")
     parser.add_argument("--anchor", type=float, default=1.0, help="how firmly `text` with --start stays as it was")
     parser.add_argument("--train-text", action="store_true", help="let the text encoder learn with the transformer")
     parser.add_argument("--keep-cache", action="store_true")

@@ -1,0 +1,138 @@
+"""Twins: two skies that differ in one word, and a training that noises them alike."""
+
+import dataclasses
+from collections import Counter
+
+import pytest
+import torch
+from sora_dit.dit_core.errors import ConfigError
+from sora_dit.dit_core.skies import HELD_OUT, attributes
+from sora_dit.dit_core.text import TextEncoder
+from sora_dit.dit_core.training.sky_data import LatentCache, SkySource
+from sora_dit.dit_core.training.transformer import TransformerTraining, denoising_step
+from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
+from torch import nn
+
+SOURCE = SkySource(seed=5, balanced=True, twins=True, frames=5, height=32, width=32, fps=4.0)
+TEXT = {
+    "family": "t5",
+    "tokenizer": "byt5",
+    "max_length": 48,
+    "config": {"vocab_size": 259, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2},
+}
+FOLLOWS = {"object": {"object", "object_color", "object_direction"}}  # a balloon that is gone has no colour
+
+
+def pairs(count: int = 1500):
+    return [(SOURCE.scene(2 * k), SOURCE.scene(2 * k + 1)) for k in range(count)]
+
+
+def test_twins_differ_in_one_attribute_and_each_one_of_use_comes():
+    seen = Counter()
+    for first, second in pairs():
+        a, b = attributes(first), attributes(second)
+        different = {name for name in a if a[name] != b[name]}
+        if "object" in different:
+            assert different <= FOLLOWS["object"]
+            seen["object"] += 1
+        else:
+            assert len(different) == 1
+            seen.update(different)
+    assert set(seen) == {"light", "object_direction", "cover", "object", "direction", "object_color"}
+    assert min(seen.values()) > 20
+
+
+def test_a_twin_is_a_scene_that_could_have_been_drawn():
+    for _, second in pairs():
+        assert (second.time, second.cover, second.ground) not in HELD_OUT
+        assert second.cover != "overcast" or second.light == "none"
+        assert not second.rain or second.cover in ("broken", "overcast")
+        assert (second.object == "none") == (second.object_direction == "none")
+        assert (second.object == "balloon") == (second.object_color != "none")
+        assert second.object == "none" or (second.object_vx > 0) == (second.object_direction == "right")
+        assert (second.drift > 0) == (second.direction == "right")
+        near = {"left": 0.2, "center": 0.5, "right": 0.8, "none": 0.5}[second.light]
+        assert abs(second.light_x - near) < 0.07
+
+
+def test_twins_have_the_same_clouds_and_the_changed_word_is_seen():
+    number = next(k for k, (a, b) in enumerate(pairs(200)) if a.object != b.object == "none")
+    first, second = SOURCE.clips(2 * number, 2, "cpu")
+    other = SOURCE.clips(2 * number + 2, 1, "cpu")[0]
+    difference = (first - second).abs().amax(0)  # [F, H, W]
+    assert difference.amax() > 0.1, "an object has gone"
+    assert (difference < 1e-3).float().mean() > 0.7, "and the rest has not"
+    assert ((first - other).abs().amax(0) < 1e-3).float().mean() < 0.3
+
+
+def test_captions_of_twins_are_the_same_but_for_the_word():
+    number = next(k for k, (a, b) in enumerate(pairs(200)) if a.object_direction != b.object_direction
+                  and a.object == b.object)  # fmt: skip
+    first, second = (SOURCE.captions(2 * number + k, 4) for k in (0, 1))
+    assert any(a != b for a, b in zip(first, second, strict=True))
+    alike = [len(set(a.split()) & set(b.split())) / len(set(a.split())) for a, b in zip(first, second, strict=True)]
+    assert min(alike) > 0.5
+
+
+def test_the_same_source_gives_the_same_twins():
+    assert [SOURCE.scene(k) for k in range(40)] == [dataclasses.replace(SOURCE).scene(k) for k in range(40)]
+
+
+def test_a_source_without_twins_is_told_apart_as_it_was_before_there_were_any():
+    plain = dataclasses.replace(SOURCE, twins=False)
+    assert "twins" not in plain.settings() and SOURCE.settings()["twins"] is True
+    assert plain.settings() == {
+        "seed": 5, "frames": 5, "height": 32, "width": 32, "fps": 4.0, "split": "train", "balanced": True,
+    }  # fmt: skip
+
+
+def cache(twins: bool, clips: int = 12) -> LatentCache:
+    numbers = torch.arange(clips, dtype=torch.float16)[:, None, None, None, None]
+    tokens = torch.full((clips, 3, 8), 5, dtype=torch.int16) + torch.arange(3, dtype=torch.int16)[:, None]
+    return LatentCache(numbers.expand(-1, 4, 3, 4, 4).contiguous(), tokens, {"made": "here"}, twins)
+
+
+def test_twins_are_drawn_together_with_the_same_wording(tmp_path):
+    cache(True).save(tmp_path / "twins.safetensors")
+    kept = LatentCache.load(tmp_path / "twins.safetensors", "cpu", {"made": "here"})
+    for k in range(20):
+        latents, tokens, group = kept.draw(6, torch.Generator().manual_seed(k))
+        number = latents[:, 0, 0, 0, 0]
+        assert group == 2 and len(latents) == len(tokens) == 6
+        assert (number[::2] % 2 == 0).all() and (number[1::2] == number[::2] + 1).all()
+        assert torch.equal(tokens[::2], tokens[1::2])
+    with pytest.raises(ConfigError, match="even batch, got 5"):
+        kept.draw(5, torch.Generator())
+
+
+class Watched(nn.Module):
+    """In a transformer's place: keeps what it is given."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.scale, self.seen = config, nn.Parameter(torch.ones(())), None
+
+    def forward(self, x, timestep, *text):
+        self.seen = x, timestep
+        return x * self.scale
+
+
+def watch_step(twins: bool):
+    config = TransformerConfig(width=24, depth=1, heads=2, ff_width=32, in_channels=4, text_width=16, patch=(1, 1, 1))
+    assert VideoDiT(config).config is config
+    model = Watched(config)
+    training = TransformerTraining(known=1.0, caption_dropout=0.0)
+    step = denoising_step(model, TextEncoder.from_config(TEXT), cache(twins), 6, training, torch.device("cpu"))
+    step(3)
+    return model.seen
+
+
+def test_twins_are_noised_alike_and_strangers_are_not():
+    x, timestep = watch_step(twins=True)
+    assert torch.equal(timestep[::2], timestep[1::2]) and timestep[::2].unique(dim=0).shape[0] == 3
+    # the two clips are k and k + 1 everywhere: what is left of the difference is the share of the clip, noise is gone
+    difference = x[1::2] - x[::2]
+    share = (1 - timestep[::2] / 1000)[:, None, :, None, None]
+    assert torch.allclose(difference, share.expand_as(difference), atol=1e-4)
+    x, timestep = watch_step(twins=False)
+    assert not torch.equal(timestep[::2], timestep[1::2])
