@@ -127,7 +127,7 @@ class Job:
             finally:
                 desk.close()
         if not done:
-            raise Cancelled(_stopped(position))
+            raise Cancelled(_training_watch.stopped(position))
         return result, position
 
     def provenance(self, settings: dict[str, Any], position: dict[str, Any]) -> dict[str, Any]:
@@ -162,14 +162,6 @@ class Job:
         space, time = self.model.spatial_factor, self.model.temporal_factor
         cells = ((bucket.frames - 1) // time + 1, bucket.height // space, bucket.width // space)
         return _training_watch.Sampler(module, text, self.vae, prompts, (self.model.config.in_channels, *cells))
-
-
-def _stopped(position: dict[str, Any]) -> str:
-    said = f"The training was stopped at step {position['step']}"
-    if "kept" not in position:
-        return f"{said}; queue it again to go on."
-    kept = f"goes on from step {position['kept']}" if position["kept"] else "begins anew"
-    return f"{said}, just after the loss rose, and that step is not saved; queued again it {kept}."
 
 
 def train_model(job: Job, settings: dict[str, Any]) -> Any:

@@ -66,7 +66,7 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
             finally:
                 desk.close()
             if not done:
-                raise Cancelled(f"The training was stopped at step {position['step']}; queue it again to go on.")
+                raise Cancelled(_training_watch.stopped(position))
             _keep(folder / MADE, module, asked[0], position)
     return _as_vae(cls, module, settings["run"], place)
 

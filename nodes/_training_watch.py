@@ -16,6 +16,15 @@ _FILES, _PICTURE, _STATUS = 30.0, 4.0, 1.0  # seconds between drawings of files,
 _SHARE = 0.02  # of the time is spent on drawing at most, whatever a drawing costs
 
 
+def stopped(position: dict[str, Any]) -> str:
+    """What a person who cancelled is told: at which step, and from where it goes on."""
+    said = f"The training was stopped at step {position['step']}"
+    if "kept" not in position:
+        return f"{said}; queue it again to go on."
+    kept = f"goes on from step {position['kept']}" if position["kept"] else "begins anew"
+    return f"{said}, just after the loss rose, and that step is not saved; queued again it {kept}."
+
+
 class Desk:
     """Follows one training.
 
