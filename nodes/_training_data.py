@@ -156,12 +156,12 @@ def _remarks(clips: Any) -> list[str]:
     return remarks
 
 
-def skies(count: int, sky_seed: int, part: str, balanced: bool = True, **shape: Any) -> Any:
-    """`SkyClips`. shape: width, height, frames, fps."""
+def skies(count: int, sky_seed: int, part: str, **settings: Any) -> Any:
+    """`SkyClips`. settings: width, height, frames, fps, balanced, twins."""
     from ..dit_core.data import SkyClips
     from ..dit_core.training.sky_data import SkySource
 
-    return SkyClips(SkySource(seed=sky_seed, split=part, balanced=balanced, **shape), count)
+    return SkyClips(SkySource(seed=sky_seed, split=part, **settings), count)
 
 
 def examined(clips: Any, in_row: int, height: int, clip: Any = None) -> tuple[str, Any]:

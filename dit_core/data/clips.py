@@ -37,6 +37,9 @@ class TrainingClips(Protocol):
         """Of clip `index`, for people."""
         return f"clip {index}"
 
+    twins = False
+    """Whether the two clips of a group differ in a word only: they are drawn together and noised alike."""
+
     def group(self, index: int) -> str:
         """What clip `index` was cut from: clips of one group are alike, and are held out together."""
         return str(index)
@@ -250,6 +253,15 @@ class SkyClips(TrainingClips):
         """Of clip `index`, for people."""
         self._check(index)
         return f"sky {index}"
+
+    @property
+    def twins(self) -> bool:
+        """Whether clips 2 k and 2 k + 1 are; see `skies.twin`."""
+        return self._source.twins
+
+    def group(self, index: int) -> str:
+        """The number of the pair for twins, else of the clip."""
+        return str(index // 2 if self.twins else index)
 
     def bucket(self, index: int) -> Bucket:
         """The one bucket there is."""

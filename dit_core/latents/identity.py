@@ -13,6 +13,13 @@ from ..data import Fingerprint, TrainingClips
 from ..data.fingerprint import digest
 from ..text import TextEncoder
 
+TWINS = "twins"
+
+
+def twins(identity: dict[str, Any]) -> bool:
+    """Whether latents are of clips that come in twins; see `TrainingClips.twins`."""
+    return bool((identity.get("form") or {}).get(TWINS))
+
 
 def weights_sha256(*modules: nn.Module) -> str:
     """SHA-256 of the weights of `modules` by name, 64 hex characters: tells one model from another."""
@@ -34,6 +41,8 @@ def identity(
     The text encoder's weights do not count: only its tokens are stored.
     """
     config = text.config_dict()
+    if clips.twins:
+        form = form | {TWINS: True}
     return {
         "data": clips.fingerprint().to_dict(),
         "autoencoder": {"weights": weights_sha256(autoencoder), "config": digest(autoencoder.config.to_dict())},

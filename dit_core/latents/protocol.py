@@ -12,7 +12,7 @@ class Batch(NamedTuple):
     """Clips of one size: latents [B, C, T, h, w] float32 normalised, tokens [B, L] int64 with 0 = padding.
 
     group: so many successive clips are the same but for what their captions say, and get the same noise (see
-    `dit_core.skies.twins`); B is a multiple of it.
+    `TrainingClips.twins`); the last group may be cut off.
     """
 
     latents: Tensor

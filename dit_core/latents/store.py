@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from ..checkpoint.tensors import TORCH_TYPES
 from ..data import Bucket
 from ..errors import ConfigError, DataError
 from .folder import INDEX, read_json, read_shard
+from .identity import twins
 from .protocol import Batch
 
 MAPPED = 32  # shards that are mapped at a time
@@ -42,6 +45,7 @@ class LatentStore:
     ) -> None:
         self._shards, self._identity, self.device = shards, identity, device
         self._rows = {bucket: sorted(found) for bucket, found in sorted(rows.items()) if found}
+        self._drawn = [_units(found, twins(identity)) for found in self._rows.values()]
         self.skipped: dict[int, str] = {}
 
     @classmethod
@@ -87,15 +91,15 @@ class LatentStore:
         if device.type != "cpu":  # numbers on a graphics card would have to be waited for
             generator = torch.Generator().manual_seed(generator.initial_seed() ^ 0x5EED)
         at = int(torch.randint(len(self), (1,), generator=generator))
-        for rows in self._rows.values():
-            if at < len(rows):
-                break
-            at -= len(rows)
-        index = torch.randint(len(rows), (batch,), generator=generator).tolist()
-        wording = torch.rand(batch, generator=generator).tolist()
-        return self._read([rows[i] for i in index], wording, device)
+        units = self._drawn[bisect_right(list(accumulate(map(len, self._rows.values()))), at)]
+        group = len(units[0])
+        count = -(-batch // group)
+        index = torch.randint(len(units), (count,), generator=generator).tolist()
+        wording = torch.rand(count, generator=generator).repeat_interleave(group).tolist()
+        chosen = [row for i in index for row in units[i]]
+        return self._read(chosen[:batch], wording[:batch], group, device)
 
-    def _read(self, rows: Sequence[_Row], wording: Sequence[float], device: torch.device) -> Batch:
+    def _read(self, rows: Sequence[_Row], wording: Sequence[float], group: int, device: torch.device) -> Batch:
         latents = torch.stack([self._shards.tensor(r.shard, "latents")[r.row] for r in rows])
         texts = []
         for r, share in zip(rows, wording, strict=True):
@@ -105,7 +109,7 @@ class LatentStore:
         for line, text in zip(tokens, texts, strict=True):
             line[: len(text)] = text
         # the type is changed where it is fast, and half as much has to get there
-        return Batch(latents.to(device, non_blocking=True).float(), tokens.to(device, non_blocking=True))
+        return Batch(latents.to(device, non_blocking=True).float(), tokens.to(device, non_blocking=True), group)
 
     def deviation(self, clips: int = 2048) -> tuple[float, ...]:
         """Standard deviation of each channel, over the first clips."""
@@ -149,6 +153,18 @@ class LatentStore:
     @staticmethod
     def _kept(rows: dict[Bucket, list[_Row]]) -> list[_Row]:
         return [row for found in rows.values() for row in found]
+
+
+def _units(rows: list[_Row], twins: bool) -> list[tuple[_Row, ...]]:
+    """What is drawn at once: single clips, or whole pairs of twins. A clip without its twin is drawn where all are."""
+    if twins:
+        groups: dict[str, list[_Row]] = {}
+        for row in rows:
+            groups.setdefault(row.group, []).append(row)
+        pairs = [tuple(found) for found in groups.values() if len(found) == 2]
+        if pairs:
+            return pairs
+    return [(row,) for row in rows]
 
 
 def _some(sizes: Counter[str], share: float, seed: int) -> set[str] | None:

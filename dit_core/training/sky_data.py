@@ -16,8 +16,8 @@ from ..autoencoder import CausalVideoAutoencoder
 from ..checkpoint.atomic import reason, whole_file
 from ..checkpoint.save import write_tensors
 from ..data import SkyClips
-from ..errors import CheckpointError, ConfigError
-from ..latents.identity import differences, identity
+from ..errors import CheckpointError
+from ..latents.identity import differences, identity, twins
 from ..latents.protocol import Batch
 from ..skies import SkyScene, caption, render, sample_balanced, sample_scene, twin
 from ..text import TextEncoder
@@ -69,13 +69,12 @@ class LatentCache:
     """Encoded clips and tokenised captions, on the training device: `Latents` in memory, for clips of one size.
 
     latents [N, C, T, h, w] normalised, half precision; tokens [N, wordings, L] int16, 0 = padding; identity: what they
-    were made of, see `sky_identity`; twins: clips 2 k and 2 k + 1 are, and are drawn together.
+    were made of, see `sky_identity`.
     """
 
     latents: Tensor
     tokens: Tensor
     identity: dict[str, Any] = field(default_factory=dict)
-    twins: bool = False
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -85,14 +84,13 @@ class LatentCache:
         return tuple(self.latents[:clips].float().transpose(0, 1).flatten(1).std(1).tolist())
 
     def draw(self, batch: int, generator: torch.Generator) -> Batch:
-        """Random clips and wordings, with replacement; see `Latents.draw`. Raises `ConfigError` for half a pair."""
-        device, group = generator.device, 2 if self.twins else 1
-        if batch % group:
-            raise ConfigError(f"Clips that are twins come in pairs; expected an even batch, got {batch}.")
-        index = torch.randint(len(self) // group, (batch // group,), generator=generator, device=device)
-        wording = torch.randint(self.tokens.shape[1], (batch // group,), generator=generator, device=device)
-        index = (index[:, None] * group + torch.arange(group, device=device)).flatten()
-        wording = wording.repeat_interleave(group)
+        """Random clips and wordings, with replacement; see `Latents.draw`."""
+        device, group = generator.device, 2 if twins(self.identity) and len(self) > 1 else 1
+        count = -(-batch // group)
+        index = torch.randint(len(self) // group, (count,), generator=generator, device=device)
+        wording = torch.randint(self.tokens.shape[1], (count,), generator=generator, device=device)
+        index = (index[:, None] * group + torch.arange(group, device=device)).flatten()[:batch]
+        wording = wording.repeat_interleave(group)[:batch]
         return Batch(self.latents[index].float(), self.tokens[index, wording].long(), group)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -106,7 +104,6 @@ class LatentCache:
         """
         tensors = {"latents": self.latents, "tokens": self.tokens}
         metadata = {"format": "sora_dit_sky_latents", "identity": json.dumps(self.identity)}
-        metadata |= {"twins": "yes"} if self.twins else {}
         try:
             with whole_file(path) as temporary:
                 write_tensors(temporary, tensors, {name: t.dtype for name, t in tensors.items()}, metadata)
@@ -122,8 +119,7 @@ class LatentCache:
         anew = "Remove the file to make them anew, or use another folder."
         try:
             with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                identity, twins = json.loads(metadata.get("identity", "{}")), metadata.get("twins") == "yes"
+                identity = json.loads((file.metadata() or {}).get("identity", "{}"))
                 tensors = {name: file.get_tensor(name).to(device) for name in ("latents", "tokens")}
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(f"Latents {path}: cannot be read ({error}); expected a whole file. {anew}") from error
@@ -134,7 +130,7 @@ class LatentCache:
             )
         if wanted is not None and (differ := differences(identity, wanted)):
             raise CheckpointError(f"Latents {path}: are others than asked for. {' '.join(differ)} {anew}")
-        return cls(tensors["latents"], tensors["tokens"], identity, twins)
+        return cls(tensors["latents"], tensors["tokens"], identity)
 
 
 def sky_identity(
@@ -172,4 +168,4 @@ def build_cache(
         tokens[start : start + n, :, : ids.shape[1]] = ids.view(n, wordings, -1).short()
         if report and (start // batch) % 50 == 0:
             report({"cached": start + n, "of": count})
-    return LatentCache(latents, tokens.to(device), made_of, source.twins)
+    return LatentCache(latents, tokens.to(device), made_of)

@@ -218,10 +218,11 @@ def denoising_step(
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
         clean, tokens, group = latents.draw(batch, generator)
         tokens = drop_captions(tokens, training.caption_dropout, end, generator)
-        drawn = batch // group
-        level = draw_levels(drawn, training, generator).repeat_interleave(group)
-        known = draw_known_frames(drawn, clean.shape[2], training.known, generator).repeat_interleave(group, 0)
-        noise = torch.randn(drawn, *clean.shape[1:], generator=generator, device=device).repeat_interleave(group, 0)
+        drawn = -(-batch // group)
+        level = draw_levels(drawn, training, generator)
+        known = draw_known_frames(drawn, clean.shape[2], training.known, generator)
+        noise = torch.randn(drawn, *clean.shape[1:], generator=generator, device=device)
+        level, known, noise = (one.repeat_interleave(group, 0)[:batch] for one in (level, known, noise))
         sigma = objective.sigma(level * objective.timestep_max)[:, None] * ~known  # [B, T], 0 = known
         x = objective.network_input(objective.add_noise(clean, noise, sigma), sigma)
         target = objective.target(clean, noise, sigma)

@@ -3,9 +3,10 @@
 import dataclasses
 from collections import Counter
 
-import pytest
 import torch
-from sora_dit.dit_core.errors import ConfigError
+from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+from sora_dit.dit_core.data import SkyClips
+from sora_dit.dit_core.latents import cache_latents
 from sora_dit.dit_core.skies import HELD_OUT, attributes
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.sky_data import LatentCache, SkySource
@@ -20,6 +21,10 @@ TEXT = {
     "max_length": 48,
     "config": {"vocab_size": 259, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2},
 }
+AUTOENCODER = AutoencoderConfig(
+    latent_channels=4, encoder_channels=(4, 4, 4), decoder_channels=(4, 4, 4), encoder_blocks=0, decoder_blocks=0,
+    latent_mean=(0.0,) * 4, latent_std=(1.0,) * 4,
+)  # fmt: skip
 FOLLOWS = {"object": {"object", "object_color", "object_direction"}}  # a balloon that is gone has no colour
 
 
@@ -89,20 +94,45 @@ def test_a_source_without_twins_is_told_apart_as_it_was_before_there_were_any():
 def cache(twins: bool, clips: int = 12) -> LatentCache:
     numbers = torch.arange(clips, dtype=torch.float16)[:, None, None, None, None]
     tokens = torch.full((clips, 3, 8), 5, dtype=torch.int16) + torch.arange(3, dtype=torch.int16)[:, None]
-    return LatentCache(numbers.expand(-1, 4, 3, 4, 4).contiguous(), tokens, {"made": "here"}, twins)
+    return LatentCache(numbers.expand(-1, 4, 3, 4, 4).contiguous(), tokens, {"form": {"twins": True}} if twins else {})
 
 
 def test_twins_are_drawn_together_with_the_same_wording(tmp_path):
     cache(True).save(tmp_path / "twins.safetensors")
-    kept = LatentCache.load(tmp_path / "twins.safetensors", "cpu", {"made": "here"})
+    kept = LatentCache.load(tmp_path / "twins.safetensors", "cpu")
     for k in range(20):
         latents, tokens, group = kept.draw(6, torch.Generator().manual_seed(k))
         number = latents[:, 0, 0, 0, 0]
         assert group == 2 and len(latents) == len(tokens) == 6
         assert (number[::2] % 2 == 0).all() and (number[1::2] == number[::2] + 1).all()
         assert torch.equal(tokens[::2], tokens[1::2])
-    with pytest.raises(ConfigError, match="even batch, got 5"):
-        kept.draw(5, torch.Generator())
+    latents, tokens, _ = kept.draw(5, torch.Generator().manual_seed(0))
+    assert len(latents) == len(tokens) == 5
+
+
+def test_cached_twins_are_drawn_together_and_held_out_together(tmp_path):
+    torch.manual_seed(0)
+    autoencoder = CausalVideoAutoencoder(AUTOENCODER).eval()
+    store = cache_latents(SkyClips(SOURCE, 13), autoencoder, TextEncoder.from_config(TEXT), tmp_path)
+    single = {tensor_key(store.draw(1, torch.Generator().manual_seed(k)).latents[0]) for k in range(60)}
+    assert len(single) == 6, "of a pair that is cut off the first; the thirteenth clip has no twin"
+    latents, tokens, group = store.draw(8, torch.Generator().manual_seed(1))
+    assert group == 2
+    alike = (latents[::2] - latents[1::2]).flatten(1).square().mean(1)
+    strangers = (latents[:-2:2] - latents[2::2]).flatten(1).square().mean(1)
+    assert alike.max() < strangers.min()
+    train, held_out = store.split(0.3)
+    assert len(held_out) % 2 == 0 or len(train) % 2 == 0
+    for view in (train, held_out):
+        drawn = view.draw(8, torch.Generator().manual_seed(2))
+        assert drawn.group == 2 and (drawn.latents[::2] - drawn.latents[1::2]).abs().mean() < 0.5
+    plain = cache_latents(SkyClips(dataclasses.replace(SOURCE, twins=False), 4), autoencoder,
+                          TextEncoder.from_config(TEXT), tmp_path / "plain")  # fmt: skip
+    assert plain.draw(3, torch.Generator()).group == 1 and "twins" not in str(plain.fingerprint())
+
+
+def tensor_key(latent):
+    return tuple(latent.flatten()[:8].tolist())
 
 
 class Watched(nn.Module):
@@ -117,12 +147,12 @@ class Watched(nn.Module):
         return x * self.scale
 
 
-def watch_step(twins: bool):
+def watch_step(twins: bool, batch: int = 6):
     config = TransformerConfig(width=24, depth=1, heads=2, ff_width=32, in_channels=4, text_width=16, patch=(1, 1, 1))
     assert VideoDiT(config).config is config
     model = Watched(config)
     training = TransformerTraining(known=1.0, caption_dropout=0.0)
-    step = denoising_step(model, TextEncoder.from_config(TEXT), cache(twins), 6, training, torch.device("cpu"))
+    step = denoising_step(model, TextEncoder.from_config(TEXT), cache(twins), batch, training, torch.device("cpu"))
     step(3)
     return model.seen
 
@@ -134,5 +164,6 @@ def test_twins_are_noised_alike_and_strangers_are_not():
     difference = x[1::2] - x[::2]
     share = (1 - timestep[::2] / 1000)[:, None, :, None, None]
     assert torch.allclose(difference, share.expand_as(difference), atol=1e-4)
+    assert len(watch_step(twins=True, batch=5)[0]) == 5
     x, timestep = watch_step(twins=False)
     assert not torch.equal(timestep[::2], timestep[1::2])
