@@ -50,7 +50,7 @@ class SoraDiTSkyDataset(io.ComfyNode):
                     "twins", False,
                     "Every second clip is the one before it with one word changed: the sun elsewhere, another cover, "
                     "the balloon the other way. Trained on together, with the same noise, such pairs show what the "
-                    "word does. Words are learned in fewer steps; there are half as many different clouds.",
+                    "word does. There are half as many different clouds.",
                     optional=True, advanced=True,
                 ),
             ],

@@ -97,6 +97,8 @@ class LatentStore:
         index = torch.randint(len(units), (count,), generator=generator).tolist()
         wording = torch.rand(count, generator=generator).repeat_interleave(group).tolist()
         chosen = [row for i in index for row in units[i]]
+        if batch < group:  # or the second would never be drawn
+            chosen = chosen[int(torch.randint(group, (1,), generator=generator)) :]
         return self._read(chosen[:batch], wording[:batch], group, device)
 
     def _read(self, rows: Sequence[_Row], wording: Sequence[float], group: int, device: torch.device) -> Batch:

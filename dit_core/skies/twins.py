@@ -22,7 +22,7 @@ _SHARES = {
 
 
 def twin(scene: SkyScene, seed: int) -> SkyScene:
-    """`scene` with one attribute changed, which one and to what by `seed`; never one of `HELD_OUT`.
+    """`scene` with one attribute changed, which one and to what by `seed`; of the same split as the scene.
 
     The attribute is drawn by how hard it is to learn, of those that the scene has: a sky without anything in the air
     has no direction of it to change.
@@ -47,7 +47,12 @@ def _covers(scene: SkyScene) -> list[str]:
     """What the cover can be with all else as it is."""
     barred = {scene.cover} | ({"clear", "scattered"} if scene.rain else set())
     barred |= {"overcast"} if scene.light != "none" else set()
-    return [c for c in COVERS if c not in barred and (scene.time, c, scene.ground) not in HELD_OUT]
+    held_out = _held_out(scene, scene.cover)
+    return [c for c in COVERS if c not in barred and _held_out(scene, c) == held_out]
+
+
+def _held_out(scene: SkyScene, cover: str) -> bool:
+    return (scene.time, cover, scene.ground) in HELD_OUT
 
 
 def _other(rng: random.Random, values: tuple[str, ...] | list[str], but: str) -> str:

@@ -89,7 +89,10 @@ class LatentCache:
         count = -(-batch // group)
         index = torch.randint(len(self) // group, (count,), generator=generator, device=device)
         wording = torch.randint(self.tokens.shape[1], (count,), generator=generator, device=device)
-        index = (index[:, None] * group + torch.arange(group, device=device)).flatten()[:batch]
+        index = (index[:, None] * group + torch.arange(group, device=device)).flatten()
+        if batch < group:  # or the second would never be drawn
+            index = index[int(torch.randint(group, (1,), generator=generator, device=device)) :]
+        index = index[:batch]
         wording = wording.repeat_interleave(group)[:batch]
         return Batch(self.latents[index].float(), self.tokens[index, wording].long(), group)
 

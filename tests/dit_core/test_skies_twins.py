@@ -11,7 +11,7 @@ from sora_dit.dit_core.skies import HELD_OUT, attributes
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.sky_data import LatentCache, SkySource
 from sora_dit.dit_core.training.transformer import TransformerTraining, denoising_step
-from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
+from sora_dit.dit_core.transformer import TransformerConfig
 from torch import nn
 
 SOURCE = SkySource(seed=5, balanced=True, twins=True, frames=5, height=32, width=32, fps=4.0)
@@ -58,6 +58,13 @@ def test_a_twin_is_a_scene_that_could_have_been_drawn():
         assert (second.drift > 0) == (second.direction == "right")
         near = {"left": 0.2, "center": 0.5, "right": 0.8, "none": 0.5}[second.light]
         assert abs(second.light_x - near) < 0.07
+
+
+def test_twins_of_held_out_skies_are_held_out():
+    source = dataclasses.replace(SOURCE, split="heldout")
+    scenes = [(source.scene(2 * k), source.scene(2 * k + 1)) for k in range(800)]
+    assert all((second.time, second.cover, second.ground) in HELD_OUT for _, second in scenes)
+    assert any(first.light != second.light for first, second in scenes)
 
 
 def test_twins_have_the_same_clouds_and_the_changed_word_is_seen():
@@ -108,21 +115,24 @@ def test_twins_are_drawn_together_with_the_same_wording(tmp_path):
         assert torch.equal(tokens[::2], tokens[1::2])
     latents, tokens, _ = kept.draw(5, torch.Generator().manual_seed(0))
     assert len(latents) == len(tokens) == 5
+    alone = {int(kept.draw(1, torch.Generator().manual_seed(k)).latents[0, 0, 0, 0, 0]) for k in range(200)}
+    assert alone == set(range(12)), "a batch of one sees both twins"
 
 
 def test_cached_twins_are_drawn_together_and_held_out_together(tmp_path):
     torch.manual_seed(0)
     autoencoder = CausalVideoAutoencoder(AUTOENCODER).eval()
     store = cache_latents(SkyClips(SOURCE, 13), autoencoder, TextEncoder.from_config(TEXT), tmp_path)
-    single = {tensor_key(store.draw(1, torch.Generator().manual_seed(k)).latents[0]) for k in range(60)}
-    assert len(single) == 6, "of a pair that is cut off the first; the thirteenth clip has no twin"
+    single = {tensor_key(store.draw(1, torch.Generator().manual_seed(k)).latents[0]) for k in range(200)}
+    assert len(single) == 12, "alone each comes, the thirteenth excepted, which has no twin"
     latents, tokens, group = store.draw(8, torch.Generator().manual_seed(1))
     assert group == 2
     alike = (latents[::2] - latents[1::2]).flatten(1).square().mean(1)
     strangers = (latents[:-2:2] - latents[2::2]).flatten(1).square().mean(1)
     assert alike.max() < strangers.min()
-    train, held_out = store.split(0.3)
-    assert len(held_out) % 2 == 0 or len(train) % 2 == 0
+    whole = cache_latents(SkyClips(SOURCE, 12), autoencoder, TextEncoder.from_config(TEXT), tmp_path / "whole")
+    train, held_out = whole.split(0.25)  # three clips, were they not kept together
+    assert len(held_out) in (2, 4) and len(train) + len(held_out) == 12
     for view in (train, held_out):
         drawn = view.draw(8, torch.Generator().manual_seed(2))
         assert drawn.group == 2 and (drawn.latents[::2] - drawn.latents[1::2]).abs().mean() < 0.5
@@ -132,7 +142,7 @@ def test_cached_twins_are_drawn_together_and_held_out_together(tmp_path):
 
 
 def tensor_key(latent):
-    return tuple(latent.flatten()[:8].tolist())
+    return tuple(latent.flatten().tolist())
 
 
 class Watched(nn.Module):
@@ -149,7 +159,6 @@ class Watched(nn.Module):
 
 def watch_step(twins: bool, batch: int = 6):
     config = TransformerConfig(width=24, depth=1, heads=2, ff_width=32, in_channels=4, text_width=16, patch=(1, 1, 1))
-    assert VideoDiT(config).config is config
     model = Watched(config)
     training = TransformerTraining(known=1.0, caption_dropout=0.0)
     step = denoising_step(model, TextEncoder.from_config(TEXT), cache(twins), batch, training, torch.device("cpu"))
