@@ -12,13 +12,14 @@ from dataclasses import replace
 from .scene import COLORS, COVERS, DIRECTIONS, HELD_OUT, LIGHT_X, OBJECTS, SkyScene, place_object
 
 _SHARES = {
-    "light": 0.25,
-    "object_direction": 0.25,
-    "cover": 0.2,
-    "object": 0.15,
-    "direction": 0.1,
-    "object_color": 0.05,
+    "cover": 0.25,
+    "light": 0.22,
+    "object_direction": 0.22,
+    "object_color": 0.15,
+    "object": 0.11,
+    "direction": 0.05,
 }
+_ALIKE = {"scattered", "broken"}  # the covers that a model takes for each other: twins show the two more often
 
 
 def twin(scene: SkyScene, seed: int) -> SkyScene:
@@ -65,7 +66,9 @@ def _light(scene: SkyScene, rng: random.Random) -> SkyScene:
 
 
 def _cover(scene: SkyScene, rng: random.Random) -> SkyScene:
-    return replace(scene, cover=rng.choice(_covers(scene)))
+    covers = _covers(scene)
+    weights = [2 if {cover, scene.cover} == _ALIKE else 1 for cover in covers]
+    return replace(scene, cover=rng.choices(covers, weights)[0])
 
 
 def _direction(scene: SkyScene, rng: random.Random) -> SkyScene:
