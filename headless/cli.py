@@ -16,6 +16,7 @@ from types import FrameType
 
 from ..dit_core.checkpoint.atomic import reason
 from ..dit_core.errors import SoraDiTError
+from .streams import end_remarks, give_up, open_missing, say
 
 DONE, FAILED, INVALID, STOPPED = 0, 1, 2, 130
 
@@ -31,7 +32,15 @@ example:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never shows a traceback without --verbose."""
-    _give_streams()
+    open_missing()
+    try:
+        return _main(argv)
+    finally:
+        end_remarks()
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    """`main` once there are streams to write to."""
     try:
         options = parser().parse_args(argv)
     except SystemExit as exit_:  # argparse has said what is wrong
@@ -44,21 +53,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        return _say("stopped.", STOPPED)
+        return _ended("stopped.", STOPPED)
     except BrokenPipeError:  # the reader of our output has gone; nothing is left to be said
-        _give_up_output()
+        give_up(sys.stdout)
         return FAILED
     except RecursionError:
-        return _say("error: the file is nested too deeply to be a workflow.", INVALID)
+        return _ended("error: the file is nested too deeply to be a workflow.", INVALID)
     except Exception as error:  # anything that reaches this place is our mistake: one line, unless asked for more
         if options.verbose:
-            traceback.print_exc()
+            say(traceback.format_exc())
         if isinstance(error, OSError) and not error.filename:  # files are named, so this is standard output
-            _give_up_output()
-            return _say(f"error: the output of this command cannot be written: {reason(error)}.", FAILED)
+            give_up(sys.stdout)
+            return _ended(f"error: the output of this command cannot be written: {reason(error)}.", FAILED)
         known = isinstance(error, SoraDiTError)
         text = str(error) if known else f"internal error: {type(error).__name__}: {error} (--verbose shows where)"
-        return _say(f"error: {text}", INVALID if known else FAILED)
+        return _ended(f"error: {text}", INVALID if known else FAILED)
+
+
+def _ended(text: str, code: int) -> int:
+    say(text)
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -139,24 +153,6 @@ def _prepare_process(verbose: bool) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _give_streams() -> None:
-    """A process may be started with its output closed; what nobody wants to see must not stop the work."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
-
-
-def _give_up_output() -> None:
-    """Python writes what is left of the output when it ends; let that go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _say(text: str, code: int) -> int:
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr)
-    return code
-
-
 @contextlib.contextmanager
 def stop_signals(cancel: threading.Event) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) sets `cancel`: the run ends at the next step. The second ends it at once."""
@@ -165,7 +161,7 @@ def stop_signals(cancel: threading.Event) -> Iterator[None]:
         if cancel.is_set():
             raise KeyboardInterrupt
         cancel.set()
-        _say("\nstopping at the next step; press Ctrl-C again to stop at once.", STOPPED)
+        say("\nstopping at the next step; press Ctrl-C again to stop at once.")
 
     if threading.current_thread() is not threading.main_thread():
         yield

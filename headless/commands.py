@@ -22,6 +22,7 @@ from .problems import Problem, UsageError, WorkflowError, did_you_mean, errors, 
 from .registry import Registry, load_registry
 from .run import Job, RunResult, open_job, run_job
 from .session import NoProgress, Session
+from .streams import say
 
 LONGEST_NAME = 120  # characters of a path in a sentence
 _NAMED = {"file": "FILE", "folder": "FOLDER", "node": "NODE", "models": "--models", "input": "--input",
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
             result = run_job(job, Runner(keep=False))
         except RunError as error:
             if options.verbose and error.__cause__ is not None:
-                traceback.print_exception(error.__cause__)
+                say("".join(traceback.format_exception(error.__cause__)))
             return _end(options, "failed", FAILED, [str(error)])
         except (Cancelled, KeyboardInterrupt):
             return _end(options, "stopped", STOPPED, ["stopped; nothing unfinished was left behind."])
@@ -106,7 +107,7 @@ def nodes(options: argparse.Namespace) -> int:
             print(f"{entry['name']:32}  {entry['display_name'] or entry['name']}  [{_place(entry)}]")
             print(textwrap.indent(textwrap.fill(entry["description"] or "", 96), "    "))
     for name, why in registry.failures.items():
-        print(f"warning: {name} could not be loaded: {why}", file=sys.stderr)
+        say(f"warning: {name} could not be loaded: {why}")
     return DONE
 
 
@@ -128,11 +129,11 @@ def convert(options: argparse.Namespace) -> int:
             raise WorkflowError(f"{options.file} cannot be converted: {error}") from error
         data = conversion.prompt
         for text in (*conversion.notes, *(node.sentence() for node in conversion.unknown_nodes)):
-            print(f"warning: {text}", file=sys.stderr)
+            say(f"warning: {text}")
     elif not any(isinstance(node, dict) and "class_type" in node for node in data.values()):
         raise WorkflowError(f"{options.file} is JSON but no workflow; expected what the editor saves.")
     else:
-        print(f"note: {options.file} is in API format already.", file=sys.stderr)
+        say(f"note: {options.file} is in API format already.")
     in_unicode = options.output is not None or (sys.stdout.encoding or "").lower().startswith("utf")
     text = _prompt_text(data, options.file, ascii_only=not in_unicode)
     if options.output is not None:
@@ -216,7 +217,7 @@ def _refuse(options: argparse.Namespace, error: SoraDiTError) -> int:
     else:
         _say_problems(problems)
     if options.verbose:
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)))
     return INVALID
 
 
@@ -224,13 +225,13 @@ def _end(options: argparse.Namespace, status: str, code: int, messages: list[str
     if options.json:
         _write_json({"status": status, "errors": messages})
     for message in messages:
-        print(message if code == STOPPED else f"error: {message}", file=sys.stderr)
+        say(message if code == STOPPED else f"error: {message}")
     return code
 
 
 def _say_problems(problems: list[Problem]) -> None:
     for one in problems:
-        print(f"{one.severity}: {one}", file=sys.stderr)
+        say(f"{one.severity}: {one}")
 
 
 def _show_result(options: argparse.Namespace, job: Job, result: RunResult) -> None:
@@ -256,7 +257,7 @@ def _show_result(options: argparse.Namespace, job: Job, result: RunResult) -> No
     if not options.quiet:
         from .progress import duration
 
-        print(f"done in {duration(result.total_seconds)}", file=sys.stderr)
+        say(f"done in {duration(result.total_seconds)}")
 
 
 def _node_called(name: str, registry: Registry) -> str:

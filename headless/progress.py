@@ -37,6 +37,7 @@ class TextProgress(NoProgress):
         self.clock = clock
         self.total = self.count = 0
         self.lock = threading.Lock()
+        self.lost = False  # the stream took no more
         self.width = 0  # characters on the line that is being rewritten
         self.last_drawn = 0.0
         self.numbers: dict[str, int] = {}
@@ -117,9 +118,14 @@ class TextProgress(NoProgress):
         self._write(text + "\n")
 
     def _write(self, text: str) -> None:
+        if self.lost:
+            return
         try:
-            self.stream.write(text)
-        except UnicodeEncodeError:  # a title that the console's code page cannot show
-            encoding = self.stream.encoding or "ascii"
-            self.stream.write(text.encode(encoding, "replace").decode(encoding))
-        self.stream.flush()
+            try:
+                self.stream.write(text)
+            except UnicodeEncodeError:  # a title that the console's code page cannot show
+                encoding = self.stream.encoding or "ascii"
+                self.stream.write(text.encode(encoding, "replace").decode(encoding))
+            self.stream.flush()
+        except OSError:  # the disk is full or the reader has gone: no reason to lose the video
+            self.lost = True

@@ -391,9 +391,10 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def start(tmp_path, *arguments):
+def start(tmp_path, *arguments, **more):
     command = [sys.executable, "-c", PROCESS, str(HERE / "fake_nodes.py"), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+    return subprocess.Popen(command, cwd=tmp_path, text=True, **streams)
 
 
 STEPS = {
@@ -421,6 +422,29 @@ def test_signal_stops_within_a_step_and_leaves_nothing(flow, tmp_path, signum, c
     assert time.perf_counter() - sent < 20
     assert "stopped; nothing unfinished was left behind." in rest and "Traceback" not in rest
     assert not (tmp_path / "out").exists()
+
+
+def gone_reader():
+    """The writing end of a pipe that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def full_disk():
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("broken", [gone_reader, full_disk])
+def test_remarks_that_cannot_be_written_do_not_cost_the_video(flow, tmp_path, broken):
+    late = {**GOOD, "9": {"class_type": "FakeInt", "inputs": {"value": -1}}}  # a warning before the run as well
+    stderr = broken()
+    process = start(tmp_path, "run", flow(late), "--output", "out", stderr=stderr)
+    os.close(stderr)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and f"saved {Path('out/clip.txt')}" in out
+    assert (tmp_path / "out/clip.txt").read_text() == "hello"
 
 
 def test_our_own_nodes_need_no_torch_to_be_listed():

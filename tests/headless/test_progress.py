@@ -60,6 +60,19 @@ def test_a_title_that_the_console_cannot_show():
     assert raw.getvalue().decode("cp1252").splitlines() == ["note: ? (node 1): näher"]
 
 
+def test_a_stream_that_takes_nothing_is_asked_once():
+    class Full(io.StringIO):
+        asked = 0
+
+        def write(self, text):
+            self.asked += 1
+            raise OSError(28, "No space left on device")
+
+    stream, clock = Full(), Clock()
+    play(TextProgress(stream, interactive=True, clock=clock), clock)
+    assert stream.asked == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.4219, "0.42 s"), (4.25, "4.2 s"), (42, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min"), (119.7, "2 min 0 s")],
