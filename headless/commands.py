@@ -68,9 +68,9 @@ def run(options: argparse.Namespace) -> int:
         except RunError as error:
             if options.verbose and error.__cause__ is not None:
                 say("".join(traceback.format_exception(error.__cause__)))
-            return _end(options, "failed", FAILED, [str(error)])
-        except (Cancelled, KeyboardInterrupt):
-            return _end(options, "stopped", STOPPED, ["stopped; nothing unfinished was left behind."])
+            return _end(options, "failed", FAILED, str(error), error)
+        except (Cancelled, KeyboardInterrupt) as error:
+            return _end(options, "stopped", STOPPED, "stopped; nothing unfinished was left behind.", error)
     _show_result(options, job, result)
     return DONE
 
@@ -221,11 +221,15 @@ def _refuse(options: argparse.Namespace, error: SoraDiTError) -> int:
     return INVALID
 
 
-def _end(options: argparse.Namespace, status: str, code: int, messages: list[str]) -> int:
+def _end(options: argparse.Namespace, status: str, code: int, message: str, error: BaseException) -> int:
+    """A run that did not come to its end; the files that it finished stay, and are named."""
+    saved = [str(one) for one in getattr(error, "saved", ())]
     if options.json:
-        _write_json({"status": status, "errors": messages})
-    for message in messages:
-        say(message if code == STOPPED else f"error: {message}")
+        _write_json({"status": status, "errors": [message], "outputs": saved})
+    else:
+        for path in saved:
+            print(f"saved {path}")
+    say(message if code == STOPPED else f"error: {message}")
     return code
 
 

@@ -66,22 +66,21 @@ class Runner:
         self.keep = keep
         self.cache: dict[str, Result] = {}
 
-    def run(self, plan: Plan, session: Session) -> Outcome:
-        """Run all outputs of a plan without errors.
+    def run(self, plan: Plan, session: Session, outcome: Outcome | None = None) -> Outcome:
+        """Run all outputs of a plan without errors. outcome: is filled, so that what failed says how far it came.
 
         Raises:
             RunError: a node failed. Cancelled: `session.cancel` was set. KeyboardInterrupt passes through.
         """
         with use(session):
-            return run_coroutine(_Run(self, plan, session).run(), session.cancel.set)
+            return run_coroutine(_Run(self, plan, session, outcome or Outcome()).run(), session.cancel.set)
 
 
 class _Run:
     """The state of one run. Ids in it are canonical: of equal nodes only the first is run."""
 
-    def __init__(self, runner: Runner, plan: Plan, session: Session):
-        self.runner, self.plan, self.session = runner, plan, session
-        self.outcome = Outcome()
+    def __init__(self, runner: Runner, plan: Plan, session: Session, outcome: Outcome):
+        self.runner, self.plan, self.session, self.outcome = runner, plan, session, outcome
         self.keys: dict[str, str] = {}
         self.same: dict[str, str] = {}  # node id -> the id of the equal node that stands for it
         self.rank: dict[str, int] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dit_core.checkpoint.atomic import reason
-from .execute import Runner
+from .execute import Outcome, Runner
 from .graph import Plan, plan
 from .problems import WARNING, Problem, UsageError, WorkflowError, errors, shown
 from .registry import Registry, load_registry
@@ -82,7 +82,8 @@ def run_workflow(
 
     Raises:
         WorkflowError: the workflow, a setting or a folder is wrong; `problems` lists everything at once.
-        RunError: a node failed. dit_core.errors.Cancelled: `cancel` was set.
+        RunError: a node failed. dit_core.errors.Cancelled: `cancel` was set. `saved` of either lists the files that
+            were finished before.
     """
     folders = [models] if isinstance(models, (str, Path)) else list(models)
     for name, given in (("models", folders), ("output", [output]), ("input", [input])):
@@ -151,7 +152,7 @@ def run_job(job: Job, runner: Runner) -> RunResult:
     with _writable(Path(job.session.output_dir)):
         for text in job.chosen:
             job.session.note(text)
-        outcome = runner.run(job.plan, job.session)
+        outcome = _outcome(job, runner)
     return RunResult(
         outputs=outcome.files(job.session),
         ui=outcome.ui,
@@ -163,6 +164,16 @@ def run_job(job: Job, runner: Runner) -> RunResult:
         prompt=job.workflow.prompt,
         total_seconds=time.perf_counter() - start,
     )
+
+
+def _outcome(job: Job, runner: Runner) -> Outcome:
+    """What the run gave. One that ends early takes along, as `saved`, the files that were finished by then."""
+    outcome = Outcome()
+    try:
+        return runner.run(job.plan, job.session, outcome)
+    except BaseException as error:
+        error.saved = outcome.files(job.session)
+        raise
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sora_dit.dit_core.errors import Cancelled
 from sora_dit.headless import cli, run_workflow
 from sora_dit.headless.problems import UsageError, WorkflowError
 from sora_dit.headless.run_errors import RunError
@@ -101,6 +102,40 @@ def test_failing_node_is_1_and_leaves_no_empty_folder(main, flow, tmp_path):
     assert code == 1 and "Traceback" in err and "KeyError: 'lost'" in err
     code, out, _ = main("run", flow(graph), "--json", "--quiet")
     assert code == 1 and json.loads(out)["status"] == "failed"
+
+
+HALF = {
+    **GOOD,
+    "4": {"class_type": "FakeFail", "inputs": {"kind": "ours"}},
+    "5": {"class_type": "FakeShow", "inputs": {"value": ["4", 0]}},
+}
+
+
+def test_what_was_saved_before_a_failure_is_named(main, flow, registry, tmp_path):
+    code, out, err = main("run", flow(HALF), "--output", "o")
+    assert code == 1 and out == f"saved {Path('o/clip.txt')}\n" and "error: Breaks (node 4)" in err
+    code, out, _ = main("run", flow(HALF), "--output", "o", "--json", "--quiet")
+    assert code == 1 and json.loads(out)["outputs"] == [str(Path("o/clip.txt"))]
+    with pytest.raises(RunError) as caught:
+        run_workflow(HALF, output=tmp_path / "p", registry=registry)
+    assert caught.value.saved == [tmp_path / "p/clip.txt"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Cancelled])
+def test_what_was_saved_before_a_stop_is_named(main, flow, monkeypatch, stop):
+    from sora_dit.headless import execute
+
+    gather = execute._Run._gather
+
+    def stopped(self, node):
+        if node.class_type == "FakeFail":
+            raise stop
+        return gather(self, node)
+
+    monkeypatch.setattr(execute._Run, "_gather", stopped)
+    code, out, err = main("run", flow(HALF), "--output", "o")
+    assert code == 130 and out == f"saved {Path('o/clip.txt')}\n"
+    assert err.splitlines()[-1] == "stopped; nothing unfinished was left behind."
 
 
 USAGE = [
