@@ -146,7 +146,10 @@ def find_input(name: str, folder_of: Callable[[str], Path], allow_absolute: bool
 
 @dataclass(frozen=True)
 class OutputTarget:
-    """Where a file is to be saved. path: the file; subfolder: of the output folder, "" for itself."""
+    """Where a file is to be saved. path: the file; subfolder: of the output folder, "" for itself.
+
+    The name is free, but another run may take it before this one has written its file; then `count_on` gives the next.
+    """
 
     path: Path
     subfolder: str
@@ -169,6 +172,21 @@ def output_target(folder: Path, prefix: str, width: int, height: int, extension:
         why = "it is a file" if isinstance(error, FileExistsError) else reason(error)
         raise SoraDiTError(f"The output folder {place} cannot be used: {why}.") from error
     return OutputTarget(place / f"{stem}_{number:05}_.{extension.lstrip('.')}", subfolder)
+
+
+def counter(path: Path) -> int:
+    """The number in a name that `output_target` made."""
+    return int(path.stem.rsplit("_", 2)[1])  # stem_00001_
+
+
+def with_counter(path: Path, number: int) -> Path:
+    """A name that `output_target` made, with another number."""
+    return path.with_name(f"{path.stem.rsplit('_', 2)[0]}_{number:05}_{path.suffix}")
+
+
+def count_on(path: Path) -> Path:
+    """The next name after one that `output_target` made."""
+    return with_counter(path, counter(path) + 1)
 
 
 def check_prefix(folder: Path, prefix: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..dit_core.errors import MediaError
 from ..dit_core.media import CONTAINERS
 from ..dit_core.media.probe import probe_codec
-from . import _checks, handles
+from . import _checks, _files, handles
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,10 @@ def check_rate(fps: float) -> None:
         raise MediaError(f"got {fps:g}; expected 0 (as the file has it), or 0.01 to 1000 frames per second.")
 
 
-def write(path: Path, clip: Any, how: How, progress: Callable[[int], Any]) -> list[str]:
-    """Write the components of a VIDEO and return remarks for the user.
+def write(
+    target: _files.OutputTarget, clip: Any, how: How, progress: Callable[[int], Any]
+) -> tuple[_files.OutputTarget, list[str]]:
+    """Write the components of a VIDEO; return where it was saved in the end and remarks for the user.
 
     progress: called with the number of frames, returns an object whose `update(frame)` may raise to cancel.
 
@@ -63,10 +65,9 @@ def write(path: Path, clip: Any, how: How, progress: Callable[[int], Any]) -> li
             yield frame
             bar.update(number + 1)
 
-    done = write_video(
-        path, counted(), clip.frame_rate, codec=how.codec, quality=how.quality, audio=audio, metadata=how.metadata
-    )
-    return remarks + list(done.notes)
+    options = {"codec": how.codec, "quality": how.quality, "audio": audio, "metadata": how.metadata}
+    done = write_video(target.path, counted(), clip.frame_rate, **options, following=_files.count_on)
+    return replace(target, path=done.path), remarks + list(done.notes)
 
 
 def read(path: Path, start: int, most: int, every: int, fps: float) -> Any:

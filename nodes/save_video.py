@@ -73,7 +73,8 @@ class SoraDiTSaveVideo(io.ComfyNode):
         width, height = clip.images.shape[2], clip.images.shape[1]
         target = host.output_target(filename_prefix, width, height, container)
         how = _video.How(container, codec, quality, host.run_metadata(cls))
-        for remark in _video.write(target.path, clip, how, lambda total: host.progress(cls, total)):
+        target, remarks = _video.write(target, clip, how, lambda total: host.progress(cls, total))
+        for remark in remarks:
             host.note(cls, remark)
         return io.NodeOutput(ui=host.saved(target))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -55,6 +55,7 @@ def write_video(
     quality: int | str | None = None,
     audio: dict[str, Any] | None = None,
     metadata: dict[str, str] | None = None,
+    following: Callable[[Path], Path] | None = None,
 ) -> WriteResult:
     """Write frames into a video file of the kind that its name ends in.
 
@@ -62,13 +63,16 @@ def write_video(
     Everything that can be checked is checked before the first frame is asked for.
 
     Args:
-        path: ends in one of `CONTAINERS`; its folder exists. An older file there is replaced at the very end.
+        path: ends in one of `CONTAINERS`; its folder exists. An older file there is replaced at the very end,
+            unless `following` is given.
         frames: yields frames `[H, W, 3]` or groups `[F, H, W, 3]`, sRGB, float in 0..1 (or uint8); see `FrameFeed`.
         fps: frames per second, kept exactly; 29.97 means 30000/1001.
         codec: a name in `CODECS`, or "auto".
         quality: a name in `QUALITIES` or a number on the codec's own scale (CRF); None is "high".
         audio: `{"waveform": [1, C, S] in -1..1, "sample_rate": Hz}`; cut where the pictures end.
         metadata: texts stored in the file; `read_metadata` reads them back. Matroska and WebM ignore case in names.
+        following: makes the next name from one that is taken when the file is finished; see `WholeFile`. The result
+            says which name it became.
 
     Raises:
         MediaError: an argument that cannot be met, a frame that is not finite or of another size, no frame at all, or
@@ -82,8 +86,9 @@ def write_video(
     job = Job(path, container, chosen, exact_fps(fps), number, sound, _checked_metadata(metadata))
     check_target(path)
     feed = FrameFeed(frames, even=chosen.pixel_format == "yuv420p")
-    notes = _write(path, feed, job)
-    return WriteResult(path, feed.width, feed.height, feed.count, tuple(feed.notes() + notes))
+    target = WholeFile(path, following)
+    notes = _write(target, feed, job)
+    return WriteResult(target.path, feed.width, feed.height, feed.count, tuple(feed.notes() + notes))
 
 
 def _checked_metadata(metadata: dict[str, str] | None) -> dict[str, str]:
@@ -93,21 +98,21 @@ def _checked_metadata(metadata: dict[str, str] | None) -> dict[str, str]:
     return dict(metadata or {})
 
 
-def _write(path: Path, feed: FrameFeed, job: Job) -> list[str]:
+def _write(target: WholeFile, feed: FrameFeed, job: Job) -> list[str]:
     """Encode all frames; returns remarks. The encoder opens with the first frame, which tells the size."""
     if job.codec.encoder == "pillow":
         from .animation import AnimationWriter as Writer
     else:
         Writer = StreamWriter
-    target, writer = WholeFile(path), None
+    writer = None
     try:
         for frame in feed:
-            with in_words(path):
+            with in_words(job.path):
                 writer = writer or Writer(target.temporary, job, feed.width, feed.height)
                 writer.add(frame)
         if writer is None:
-            raise MediaError(f"{path} cannot be written: there are no frames; expected at least one.")
-        with in_words(path):
+            raise MediaError(f"{job.path} cannot be written: there are no frames; expected at least one.")
+        with in_words(job.path):
             notes = writer.close()
             target.commit()
     except BaseException:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...dit_core.checkpoint.atomic import whole_file
+from ...dit_core.checkpoint.atomic import new_file
 from ..comfy_api import io, ui
 from ..graph import title_of
 from ..session import current
-from .ours import checks, host
+from .ours import checks, files, host
 
 _BATCH = "%batch_num%"
 _DATE = re.compile(r"%date:([^%]*)%")
@@ -56,7 +57,7 @@ def prefix_verdict(prefix: str | None) -> bool | str:
     return checks.verdict(filename_prefix=lambda: prefix is None or host.check_prefix(filled_in(prefix)))
 
 
-def targets(prefix: str, width: int, height: int, extension: str, count: int) -> Iterator[host.OutputTarget]:
+def targets(prefix: str, width: int, height: int, extension: str, count: int) -> list[host.OutputTarget]:
     """The next `count` free names, counted on from the first: `prefix_00001_.png`, `prefix_00002_.png`, ...
 
     `%batch_num%` becomes the place in the batch, from 0.
@@ -69,11 +70,9 @@ def targets(prefix: str, width: int, height: int, extension: str, count: int) ->
     free = [
         host.output_target(prefix.replace(_BATCH, str(place)), width, height, extension) for place in range(several)
     ]
-    heads = [one.path.stem.rsplit("_", 2) for one in free]  # stem_00001_ -> stem, 00001, ""
-    start = max(int(number) for _, number, _ in heads)
-    for place in range(count):
-        target, (stem, _, _) = free[place % several], heads[place % several]
-        yield host.OutputTarget(target.path.with_name(f"{stem}_{start + place:05}_.{extension}"), target.subfolder)
+    start = max(files.counter(one.path) for one in free)
+    named = [free[place % several] for place in range(count)]
+    return [replace(one, path=files.with_counter(one.path, start + place)) for place, one in enumerate(named)]
 
 
 def save(
@@ -97,12 +96,15 @@ def save(
     """
     from ...dit_core.media.probe import in_words
 
-    bar, made = host.progress(cls, count), []
+    bar, made, next_free = host.progress(cls, count), [], 0
     try:
         for number, target in enumerate(targets(prefix, *size, extension, count)):
-            with in_words(target.path), whole_file(target.path) as temporary:
-                write(number, temporary)
-            made.append(target)
+            # Another run that saves here meanwhile may have taken some of the names.
+            path = files.with_counter(target.path, max(files.counter(target.path), next_free))
+            with in_words(path), new_file(path, files.count_on) as file:
+                write(number, file.temporary)
+            made.append(replace(target, path=file.path))
+            next_free = files.counter(file.path) + 1
             bar.update(number + 1)
     except BaseException:
         for target in made:

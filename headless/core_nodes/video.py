@@ -184,7 +184,8 @@ def _encode(cls: type, clip: Any, prefix: str, how: video_files.How) -> io.NodeO
     """Compress the components of a VIDEO into the next file of `prefix`."""
     height, width = clip.images.shape[1:3]
     (target,) = saving.targets(prefix, width, height, how.container, 1)
-    for remark in video_files.write(target.path, clip, how, lambda total: host.progress(cls, total)):
+    target, remarks = video_files.write(target, clip, how, lambda total: host.progress(cls, total))
+    for remark in remarks:
         host.note(cls, remark)
     return io.NodeOutput(ui=host.saved(target))
 

@@ -1,7 +1,6 @@
 """The stand-ins for core nodes that write files: what is in them, how they are called, nothing by halves."""
 
 import json
-import os
 from fractions import Fraction
 
 import av
@@ -60,6 +59,29 @@ def test_names_are_filled_in(core, monkeypatch):
     assert core.run(prompt).outputs[0].name == "8 sea_ a_b %Nobody.x%_00001_.png"
 
 
+def test_two_runs_into_one_folder_lose_nothing(core, monkeypatch):
+    """Another run saves under the same names while this one is at work, and this one is stopped: only its own go."""
+    from sora_dit.headless.core_nodes import pictures
+
+    theirs, to_picture = [], pictures.to_picture
+
+    def meanwhile(frame, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        if number < 2:
+            theirs.append(core.output / f"f_0000{2 * number + 1}_.png")
+            theirs[-1].write_bytes(b"theirs")
+        return to_picture(frame, number)
+
+    monkeypatch.setattr(pictures, "to_picture", meanwhile)
+    assert core.saved(SaveImage={"images": clip(2), "filename_prefix": "f"}) == ["f_00002_.png", "f_00004_.png"]
+    with pytest.raises(KeyboardInterrupt):
+        core.saved(SaveImage={"images": clip(4), "filename_prefix": "f"})
+    names = {path.name for path in core.output.iterdir()}
+    assert names == {path.name for path in theirs} | {"f_00002_.png", "f_00004_.png"}
+    assert all(path.read_bytes() == b"theirs" for path in theirs)
+
+
 SAVERS = {
     "SaveImage": {"images": clip(2)},
     "SaveAnimatedWEBP": {"images": clip(2), "fps": 8.0, "lossless": False, "quality": 80, "method": "fastest"},
@@ -85,10 +107,10 @@ def test_nothing_half_written_stays(core, node, monkeypatch):
         left.pop()
         if not left:
             raise OSError(28, "No space left on device")
-        real(*names)
+        return real(*names)
 
-    real = os.replace
-    monkeypatch.setattr(atomic.os, "replace", full)
+    real = atomic._moved
+    monkeypatch.setattr(atomic, "_moved", full)
     for turns in (1, 2) if node == "SaveImage" else (1,):
         left = [None] * turns
         with pytest.raises(RunError, match="the disk is full"):

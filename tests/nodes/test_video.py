@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -76,6 +77,31 @@ def test_names_count_on(save, session):
     assert save(clip(1), container="webm").name == "clip_00003_.webm"
     assert save(clip(1), prefix="clip_other").name == "clip_other_00001_.mp4"
     assert save(clip(1)).name == "clip_00004_.mp4"
+
+
+@pytest.mark.parametrize("container", ["mp4", "gif"])
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_another_run_takes_meanwhile_is_left_to_it(run, station, session, monkeypatch, container, links):
+    from sora_dit.dit_core.checkpoint import atomic
+
+    def unknown(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:  # a file system without hard links
+        monkeypatch.setattr(atomic.os, "link", unknown)
+    sync = atomic.os.fsync
+
+    def meanwhile(handle):
+        for number in (1, 2):
+            (session.output_dir / f"clip_0000{number}_.{container}").write_bytes(b"theirs")
+        sync(handle)
+
+    monkeypatch.setattr(atomic.os, "fsync", meanwhile)
+    video = run("AssembleVideo", images=clip(), fps=8.0)[0]
+    shown = station["SaveVideo"].execute(video, "clip", container, "auto", "high").ui
+    assert [one["filename"] for one in shown.as_dict()["images"]] == [f"clip_00003_.{container}"]
+    theirs = {path.name: path.read_bytes() == b"theirs" for path in session.output_dir.iterdir()}
+    assert theirs == {f"clip_0000{number}_.{container}": number < 3 for number in (1, 2, 3)}
 
 
 def test_folders_and_places_in_names(save, session):
