@@ -155,7 +155,10 @@ def _prepare_process(verbose: bool) -> None:
 
 @contextlib.contextmanager
 def stop_signals(cancel: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) sets `cancel`: the run ends at the next step. The second ends it at once."""
+    """The first Ctrl-C sets `cancel`: the run ends at the next step. The second ends it at once.
+
+    SIGTERM and, when the terminal is closed, SIGHUP count as Ctrl-C; `nohup` has SIGHUP ignored, which stays.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> None:
         if cancel.is_set():
@@ -166,7 +169,11 @@ def stop_signals(cancel: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    heeded = {signal.SIGINT, signal.SIGTERM}
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        heeded.add(hangup)
+    before = {one: signal.signal(one, stop) for one in heeded}
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -441,8 +442,8 @@ STEPS = {
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
-def test_signal_stops_within_a_step_and_leaves_nothing(flow, tmp_path, signum, code):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signal_stops_within_a_step_and_leaves_nothing(flow, tmp_path, name):
     process = start(tmp_path, "run", flow(STEPS), "--output", "out", "--verbose")
     lines = []
     for line in process.stderr:  # the node before the long one is done
@@ -451,12 +452,26 @@ def test_signal_stops_within_a_step_and_leaves_nothing(flow, tmp_path, signum, c
             break
     time.sleep(0.4)
     sent = time.perf_counter()
-    process.send_signal(signum)
+    process.send_signal(getattr(signal, name))
     _, rest = process.communicate(timeout=20)
-    assert process.returncode == code, rest
+    assert process.returncode == 130, rest
     assert time.perf_counter() - sent < 20
     assert "stopped; nothing unfinished was left behind." in rest and "Traceback" not in rest
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+@pytest.mark.parametrize("ignored", [True, False])
+def test_under_nohup_a_closed_terminal_does_not_stop_the_run(ignored):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        cancel = threading.Event()
+        with cli.stop_signals(cancel):
+            signal.raise_signal(signal.SIGHUP)
+        assert cancel.is_set() is not ignored
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def gone_reader():
