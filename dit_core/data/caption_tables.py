@@ -7,7 +7,7 @@ import io
 import json
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,22 @@ def find_tables(folder: Path) -> list[Path]:
     return sorted(tables)
 
 
-def read_table(path: Path, text: str, folder: Path) -> tuple[list[Row], list[Problem]]:
+def read_table(
+    path: Path, text: str, folder: Path, is_clip: Callable[[str], bool] = lambda name: False
+) -> tuple[list[Row], list[Problem]]:
     """Rows of a table whose contents are `text`, and what was passed over.
 
+    is_clip: whether a path below the folder means a clip that there is.
+
     Raises:
-        DataError: the columns for the file or for the caption are missing; says which there are.
+        DataError: the columns for the file or for the caption are missing (says which there are), or a quote that was
+            not closed took in other rows.
     """
     name = path.relative_to(folder).as_posix()
     records, problems = (
-        _csv_records(path, text, name) if path.suffix.lower() == ".csv" else _json_records(path, text, name)
+        _csv_records(path, text, name, lambda written: is_clip(_below(written, path, folder)))
+        if path.suffix.lower() == ".csv"
+        else _json_records(path, text, name)
     )
     rows: list[Row] = []
     for line, record in records:
@@ -107,33 +114,69 @@ def _columns(path: Path, there: Sequence[str], where: str = "") -> tuple[str, st
     return file, text
 
 
-def _csv_records(path: Path, text: str, name: str) -> tuple[list[tuple[int, tuple]], list[Problem]]:
+def _csv_records(
+    path: Path, text: str, name: str, is_clip: Callable[[str], bool]
+) -> tuple[list[tuple[int, tuple]], list[Problem]]:
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count) if first else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    rows = _csv_rows(path, text, delimiter)
+    names = _without_blanks(next((row for _, row in rows if row), []))
+    file, words = map(names.index, _columns(path, names))
     records: list[tuple[int, tuple]] = []
     problems: list[Problem] = []
-    try:
-        names = _without_blanks(next((row for row in reader if row), []))
-        file, words = map(names.index, _columns(path, names))
-        for row in reader:
-            cells = _without_blanks(row)
-            if len(cells) > len(names) and words == len(names) - 1:  # a comma in a caption without quotes
-                cells[words:] = [f"{delimiter.strip()} ".join(cells[words:])]
-            if len(cells) > len(names):
-                sentence = (
-                    f"{path}, line {reader.line_num}, has {len(cells)} values; expected at most {len(names)}, one for "
-                    f'each column. Put a caption that holds "{delimiter}" into quotes.'
-                )
-                problems.append(Problem("caption line unreadable", name, sentence))
-            elif row:
-                cells += [""] * (len(names) - len(cells))
-                records.append((reader.line_num, (cells[file], cells[words])))
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, line {reader.line_num}, cannot be read: {error}; expected a table of comma-separated values."
-        ) from error
+    for line, row in rows:
+        cells = _without_blanks(row)
+        if any(_took_in_a_row(cell, delimiter, file, is_clip) for cell in cells):
+            raise _unclosed(path, line, "into lines that name other clips")
+        if len(cells) > len(names) and words == len(names) - 1:  # a comma in a caption without quotes
+            cells[words:] = [f"{delimiter.strip()} ".join(cells[words:])]
+        if len(cells) > len(names):
+            sentence = (
+                f"{path}, line {line}, has {len(cells)} values; expected at most {len(names)}, one for "
+                f'each column. Put a caption that holds "{delimiter}" into quotes.'
+            )
+            problems.append(Problem("caption line unreadable", name, sentence))
+        elif row:
+            cells += [""] * (len(names) - len(cells))
+            records.append((line, (cells[file], cells[words])))
     return records, problems
+
+
+def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """(number of its first line, cells) of each row.
+
+    Odd quotes within one line do no harm: they are read as they stand. From one that runs on over lines nobody knows
+    which rows it took in, nor whether rows before it are right: `DataError`.
+    """
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    while reader.line_num < len(lines):
+        first = reader.line_num + 1
+        try:
+            try:
+                row = next(reader)
+            except csv.Error:
+                if reader.line_num > first:
+                    raise _unclosed(path, first, f"on to line {reader.line_num}") from None
+                row = next(csv.reader(lines[first - 1 : first], delimiter=delimiter, skipinitialspace=True))
+        except csv.Error as error:
+            raise DataError(
+                f"{path}, line {first}, cannot be read: {error}; expected a table of comma-separated values."
+            ) from error
+        yield first, row
+
+
+def _took_in_a_row(cell: str, delimiter: str, file: int, is_clip: Callable[[str], bool]) -> bool:
+    """Whether a later line of a cell is a row of the table: it names a clip where the column for it would be."""
+    rows = (line.split(delimiter) for line in cell.splitlines()[1:])
+    return any(len(row) > max(file, 1) and is_clip(row[file].strip(' \t"')) for row in rows)
+
+
+def _unclosed(path: Path, line: int, runs: str) -> DataError:
+    return DataError(
+        f"{path}, line {line}, opens a quote that runs {runs}; expected it to be closed behind the caption. None of "
+        "the table is used. Close the quote; a quote within a quoted caption is written twice."
+    )
 
 
 def _without_blanks(cells: list[str]) -> list[str]:

@@ -132,12 +132,13 @@ def _all_rows(found: Scan) -> tuple[dict[str, list[Row]], list[Problem], list[Pr
     for short, names in _grouped((str(PurePosixPath(name).with_suffix("")), name) for name in list(by_name)).items():
         if len(names) == 1:
             by_name.setdefault(short, names[0])
+    clips = by_name.keys() | unread
     rows: dict[str, list[Row]] = {}
     problems, refused = [], []
     for table in find_tables(found.folder):
         name = table.relative_to(found.folder).as_posix()
         try:
-            read, bad = read_table(table, read_text(table), found.folder)
+            read, bad = read_table(table, read_text(table), found.folder, clips.__contains__)
         except DataError as error:
             refused.append(Problem("captions refused", name, str(error)))
             continue

@@ -238,6 +238,31 @@ def test_a_line_whose_commas_say_nothing_is_named(captioned):
     )
 
 
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ('one.mp4,first\ntwo.mp4,"never closed\nthree.mp4,third\n', 3),  # to the end of the file
+        ('one.mp4,"a red sky\ntwo.mp4,a blue sky\nthree.mp4,"a green sky\n', 2),  # to where the next one opens
+        ('one.mp4,first\ntwo.mp4,"open\nthree.mp4,close"\n', 3),  # closed, but a row too late
+        ('one.mp4,first\ntwo,"open\nthree,close"\n', 3),
+    ],
+)
+def test_a_quote_that_is_not_closed_takes_in_no_rows(captioned, rows, line):
+    (captioned / "captions.csv").write_text("file,caption\n" + rows)
+    book, captions = words(captioned)
+    (refused,) = book.refused
+    assert f"{captioned / 'captions.csv'}, line {line}, opens a quote that runs" in refused.sentence
+    assert not any("mp4" in wording for wordings, _ in captions.values() for wording in wordings)
+
+
+def test_odd_quotes_within_a_line_and_captions_of_several_lines_are_read(captioned):
+    rows = 'one.mp4,"Boat" at sea\ntwo.mp4,"first line\nsecond, line"\nthree.mp4,6" of "rain'
+    (captioned / "captions.csv").write_text("file,caption\n" + rows)
+    book, captions = words(captioned)
+    assert captions["one.mp4"][0] == ("Boat at sea",) and captions["two.mp4"][0] == ("first line second, line",)
+    assert captions["three.mp4"][0] == ('6" of "rain',) and book.problems == () and book.refused == ()
+
+
 def test_an_absolute_path_on_another_drive_is_no_clip_of_the_folder(captioned, monkeypatch):
     def relpath(path, start):
         raise ValueError("path is on mount 'D:', start on mount 'C:'")  # as Windows does
