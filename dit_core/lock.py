@@ -39,7 +39,7 @@ def folder_lock(folder: str | Path, what: str) -> Iterator[None]:
     path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+b")  # noqa: SIM115
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115 - a buffer would be written again as the file is closed
     except OSError as error:
         raise SoraDiTError(f"{folder} cannot be written to: {reason(error)}.") from error
     with file:
@@ -66,7 +66,6 @@ def _write_holder(file, what: str) -> None:
     }
     file.truncate(0)
     file.write(json.dumps(who).encode())
-    file.flush()
 
 
 def _holder(path: Path) -> str:
