@@ -34,9 +34,10 @@ class TrainingLog:
         """Drop lines of steps that the state on disk does not know: they will be done again. And a torn last line."""
         if not self.path.exists():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        data = self.path.read_bytes()
+        lines = data.decode("utf-8", "replace").splitlines()  # what a power cut leaves need not be text
         kept = [line for line in lines if 0 <= _step_of(line) <= step]
-        if kept != lines or not self.path.read_bytes().endswith(b"\n"):
+        if kept != lines or not data.endswith(b"\n"):
             temporary = self.path.with_suffix(".part")
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             temporary.replace(self.path)

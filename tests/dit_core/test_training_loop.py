@@ -169,6 +169,14 @@ def test_a_torn_line_of_the_log_and_lines_ahead_of_the_state_go(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [2, 4, 6, 8, 10]
 
 
+def test_what_a_power_cut_leaves_in_the_log_stops_no_training(tmp_path):
+    Toy(tmp_path).run(4, log_every=2)
+    with open(tmp_path / "log.jsonl", "ab") as file:
+        file.write(b'\xff\xfe\x00garbage\n\0\0\0{"step": 3, \xa0')
+    assert Toy(tmp_path).run(6, log_every=2)
+    assert [line["step"] for line in lines(tmp_path)] == [2, 4, 6]
+
+
 @pytest.mark.parametrize("kind", ["nan", "explosion"])
 def test_divergence_names_step_and_noise_level_and_keeps_the_last_good_state(tmp_path, kind):
     def spoil(number, loss):
