@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .graph import title_of
 from .json_file import prompt_of, read_json
 from .problems import WorkflowError, shown
 from .registry import Registry
+
+if TYPE_CHECKING:
+    from .editor import Conversion, LeftOut
 
 
 @dataclass
@@ -21,7 +24,7 @@ class Workflow:
     converted: whether the prompt was made from `editor`; in the body of a request both come side by side.
     extra_pnginfo: what goes into the metadata of saved files beside the prompt. packs: {node id or node type: the node
     pack that the file names, with a space and its version where that is known}.
-    notes: what had to be assumed while reading.
+    notes: what had to be assumed while reading. left_out: nodes of `editor` that `prompt` was made without.
     """
 
     prompt: dict[str, Any]
@@ -30,6 +33,7 @@ class Workflow:
     packs: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     converted: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Workflow:
@@ -50,7 +54,8 @@ def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Wo
         extra = _extra_of_request(data, name)
         data = prompt_of(data)
     converted = _is_editor_format(data)
-    prompt, notes = _convert(data, registry, name) if converted else (data, [])
+    made = _convert(data, registry, name) if converted else None
+    prompt = data if made is None else made.prompt
     if converted:
         extra = {"workflow": data}
     elif not any(isinstance(node, dict) and "class_type" in node for node in prompt.values()):
@@ -65,8 +70,9 @@ def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Wo
         editor=editor,
         extra_pnginfo=extra,
         packs=_packs(prompt, editor),
-        notes=notes,
+        notes=[] if made is None else list(made.notes),
         converted=converted,
+        left_out=() if made is None else made.left_out,
     )
 
 
@@ -122,14 +128,13 @@ def _is_editor_format(data: Any) -> bool:
     return is_editor_format(data)
 
 
-def _convert(data: dict[str, Any], registry: Registry, name: str) -> tuple[dict[str, Any], list[str]]:
+def _convert(data: dict[str, Any], registry: Registry, name: str) -> Conversion:
     from .editor import EditorFormatError, convert
 
     try:
-        conversion = convert(data, registry.object_info())
+        return convert(data, registry.object_info())
     except EditorFormatError as error:
         raise WorkflowError(f"{name} cannot be converted: {error}") from error
-    return conversion.prompt, list(conversion.notes)
 
 
 def _packs(prompt: dict[str, Any], editor: dict[str, Any] | None) -> dict[str, str]:

@@ -10,10 +10,12 @@ from .convert import Conversion, UnknownNode, convert, to_api
 from .document import is_editor_format
 from .dynamic_prompts import dynamic_texts, resolve_dynamic_prompts, resolve_dynamic_text
 from .errors import EditorFormatError
+from .left_out import LeftOut
 
 __all__ = [
     "Conversion",
     "EditorFormatError",
+    "LeftOut",
     "UnknownNode",
     "convert",
     "dynamic_texts",

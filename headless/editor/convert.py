@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .definitions import Definitions
-from .document import Node, called, read_document
+from .document import MODE_NEVER, Node, called, read_document
 from .errors import EditorFormatError
-from .graph import MOST_DEPTH, LiveNode, Scope, Workspace
+from .graph import MOST_DEPTH, PRIMITIVE, LiveNode, Scope, Workspace, proxy_widgets
+from .left_out import BYPASSED, MUTED, PRIMITIVE_VALUE, SUBGRAPH, LeftOut
 from .resolve import Constant, Source, resolve
 
 # Nested instances multiply: a small file can ask for more nodes than a machine can hold.
@@ -47,17 +48,19 @@ class UnknownNode:
 
 @dataclass(frozen=True)
 class Conversion:
-    """The API prompt, remarks for the user (full sentences), and the nodes that are not known."""
+    """The API prompt, remarks for the user (full sentences), the nodes that are not known and those left out."""
 
     prompt: dict[str, Any]
     notes: tuple[str, ...] = ()
     unknown_nodes: tuple[UnknownNode, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass
 class _Findings:
     notes: list[str] = field(default_factory=list)
     unknown: list[UnknownNode] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def to_api(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,22 +78,25 @@ def convert(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Conv
     if not isinstance(object_info, Mapping):
         raise EditorFormatError("The node definitions must be ComfyUI's /object_info: an object by node type.")
     space = Workspace(read_document(workflow), Definitions(object_info))
+    findings = _Findings()
     placed: dict[str, tuple[Scope, Node]] = {}
-    for scope, node in _placed_nodes(space, Scope(space.document.root)):
+    for scope, node in _placed_nodes(space, Scope(space.document.root), findings):
         node_id = scope.id_of(node)
         if node_id in placed:
             raise EditorFormatError(f"Two nodes end up with the same id {node_id}; the second is {called(node)}.")
         placed[node_id] = scope, node
         if len(placed) > MOST_NODES:
             raise EditorFormatError(f"The subgraphs of this workflow expand to more than {MOST_NODES} nodes.")
-    findings = _Findings()
     prompt = {node_id: _emit(space, scope, node, findings) for node_id, (scope, node) in placed.items()}
-    return Conversion(prompt, tuple(findings.notes), tuple(findings.unknown))
+    return Conversion(prompt, tuple(findings.notes), tuple(findings.unknown), tuple(findings.left_out))
 
 
-def _placed_nodes(space: Workspace, scope: Scope, outer: tuple[str, ...] = ()) -> Iterator[tuple[Scope, Node]]:
+def _placed_nodes(
+    space: Workspace, scope: Scope, findings: _Findings, outer: tuple[str, ...] = ()
+) -> Iterator[tuple[Scope, Node]]:
     """All nodes that are run, in execution order as far as the file has it, subgraph instances expanded."""
     for node in sorted(scope.graph.nodes.values(), key=lambda n: n.order):
+        findings.left_out += _left_out(space, scope, node)
         if not node.active or space.editor_only(node):
             continue
         definition = space.subgraph(node)
@@ -103,7 +109,25 @@ def _placed_nodes(space: Workspace, scope: Scope, outer: tuple[str, ...] = ()) -
         elif len(outer) >= MOST_DEPTH:
             raise EditorFormatError(f"Subgraphs are nested more than {MOST_DEPTH} deep at {called(node)}.")
         else:
-            yield from _placed_nodes(space, scope.inside(node, definition), (*outer, definition.key))
+            yield from _placed_nodes(space, scope.inside(node, definition), findings, (*outer, definition.key))
+
+
+def _left_out(space: Workspace, scope: Scope, node: Node) -> Iterator[LeftOut]:
+    """The node itself, if the prompt does not get it although a user may speak of it."""
+    subgraph, definition = space.subgraph(node), space.definitions.get(space.type_of(node))
+    if node.type == PRIMITIVE:
+        state = PRIMITIVE_VALUE
+    elif space.editor_only(node):
+        return
+    elif not node.active:
+        state = MUTED if node.mode == MODE_NEVER else BYPASSED
+    elif subgraph is not None:
+        state = SUBGRAPH
+    else:
+        return
+    kind = subgraph.name if subgraph is not None else definition.display_name if definition is not None else node.type
+    shows = tuple(one for one in proxy_widgets(node) if one[0] != "-1") if state == SUBGRAPH else ()
+    yield LeftOut(scope.id_of(node), space.type_of(node), node.title or kind, state, shows)
 
 
 def _refuse_missing_parts(node: Node) -> None:

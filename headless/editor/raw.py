@@ -73,6 +73,18 @@ def wire_to(editor: dict[str, Any], place: Place, name: str) -> list[tuple[Place
     return wire
 
 
+def holders_of(editor: dict[str, Any], node_id: str, name: str) -> list[tuple[str, str]]:
+    """(id, widget) of the instances and the primitive through which the value of an input can be given."""
+    place = find_node(editor, node_id)
+    return [] if place is None else [(_id_at(editor, one), widget) for one, widget in wire_to(editor, place, name)[1:]]
+
+
+def _id_at(editor: dict[str, Any], place: Place) -> str:
+    """The id of the API format of a node."""
+    own = str(part(editor, place.node)["id"])
+    return own if place.outer is None else f"{_id_at(editor, place.outer)}:{own}"
+
+
 def without_link(editor: dict[str, Any], place: Place, name: str) -> dict[str, Any] | None:
     """The file without the wire that ends in the input `name`, or None if there is none."""
     slot = _linked_slot(editor, place, name)

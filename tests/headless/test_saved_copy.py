@@ -5,6 +5,7 @@ import json
 
 import pytest
 from sora_dit.headless.editor import to_api
+from sora_dit.headless.problems import WorkflowError
 from sora_dit.headless.run import open_job
 from sora_dit.headless.session import Session
 from sora_dit.headless.settings import apply_settings, set_seed
@@ -84,8 +85,15 @@ CASES = {
              links=[MODEL, (2, 9, 0, 4, 2), (3, 8, 0, 9, 0)]),
         "4.seed=5",
     ),
+    "primitive itself": (
+        file(LOAD, latent(seed=2, width=3), node(8, "PrimitiveNode", [48], links=[2, 3], title="Number"),
+             links=[MODEL, (2, 8, 0, 4, 2), (3, 8, 0, 4, 1)]),
+        "Number.value=64",
+    ),
     "value that the file lacks": (file(LOAD, latent(values=[64]), links=[MODEL]), "4.seed=5"),
     "instance": (group_file(words()), "5:3.text=SET"),
+    "instance itself": (group_file(words(title="My prompt")), "My prompt.words=SET"),
+    "one of two instances itself": (group_file(words(5), words(6, ["other"])), "6.words=SET"),
     "instance without a value": (group_file(words(values=[])), "5:3.text=SET"),
     "instance by name": (group_file(words(widgets_values_named={"words": "outer"})), "5:3.text=SET"),
     "one of two instances": (group_file(words(5), words(6, ["other"])), "6:3.text=SET"),
@@ -95,7 +103,7 @@ CASES = {
             group={**text_group(), "inputs": [], "nodes": [node(3, "FakeText", ["inner"], {}, [2])],
                    "links": text_group()["links"][1:]},
         ),
-        "5:3.text=SET",
+        "5.text=SET",
     ),
 }  # fmt: skip
 
@@ -106,6 +114,7 @@ def test_the_copy_gives_what_ran(registry, editor, setting):
     workflow = load_workflow(editor, registry)
     apply_settings(workflow, registry, setting)
     saved = workflow.extra_pnginfo["workflow"]
+    assert workflow.prompt != load_workflow(editor, registry).prompt
     assert to_api(saved, registry.object_info()) == workflow.prompt
     assert "cannot be written" not in str(workflow.notes) and json.dumps(editor) == before
     fields = ("id", "origin_id")
@@ -142,6 +151,32 @@ def test_one_primitive_of_two_seeds(registry):
     assert to_api(workflow.extra_pnginfo["workflow"], registry.object_info()) == workflow.prompt
     assert saved_node(workflow, 8)["widgets_values"] == [5, "fixed"]
     assert saved_node(workflow, 5)["inputs"][1]["link"] == 3
+
+
+def test_what_a_primitive_and_an_instance_decide_on(registry):
+    workflow = load_workflow(CASES["primitive itself"][0], registry)
+    made = apply_settings(workflow, registry, ["number.VALUE=64"])
+    assert {(one.node_id, one.input, one.value) for one in made} == {("4", "width", 64), ("4", "seed", 64)}
+    workflow = load_workflow(CASES["instance itself"][0], registry)
+    made = apply_settings(workflow, registry, {"5.words": "SET"})
+    assert [(one.node_id, one.input, one.value) for one in made] == [("5:3", "text", "SET")]
+
+
+NOT_THERE = [
+    ("instance itself", "5.text=x", "My prompt (node 5) is a subgraph and has no input 'text'; those that can be set: "
+     "words. Of the nodes inside, set 5:3.text."),
+    ("instance itself", "5.size=x", "has no input 'size'; those that can be set: words."),
+    ("primitive itself", "8.seed=5", "Number (node 8) is a primitive node and has no input 'seed'; those that can be "
+     "set: value."),
+    ("instance itself", "Mein prompt.words=x", "Show (95), My prompt (5). Did you mean 'My prompt'?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "setting", "sentence"), NOT_THERE, ids=[one for _, one, _ in NOT_THERE])
+def test_what_cannot_be_set_says_what_can(registry, case, setting, sentence):
+    with pytest.raises(WorkflowError) as caught:
+        apply_settings(load_workflow(CASES[case][0], registry), registry, setting)
+    assert str(caught.value).endswith(sentence)
 
 
 EDITOR = file(LOAD, latent(), node(6, "FakeText", ["{a|b}"], title="Prompt"), links=[MODEL])
