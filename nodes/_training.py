@@ -116,7 +116,6 @@ class Job:
             host.make_room()
             module, text = self._copies()
             desk = _training_watch.Desk(self.cls, folder, settings["steps"], self._sampler(module, text, settings))
-            desk.announce()
             host.note(self.cls, f"{len(self.train)} clips train, {len(self.held_out or ())} held out.")
             loop = self.options.loop(settings["steps"], settings["batch"], settings["sample_every"])
             try:

@@ -53,8 +53,6 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
             else:
                 module = _with_decoder(start, settings["training_seed"], clips, place, watch, folder)
             desk = _training_watch.Desk(cls, folder, settings["steps"], Mirror(module, clips, place))
-            if module.decoder is not None:  # else there is nothing to be trained in steps
-                desk.announce()
             loop = _training.Options().loop(settings["steps"], settings["batch"], max(1, settings["steps"] // 10))
             try:
                 with _training_data.by_name("name for run"):

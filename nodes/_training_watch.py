@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,36 +33,21 @@ class Desk:
     """
 
     def __init__(self, cls: type, folder: Path, total: int, sampler: Callable[[int], list] | None = None):
-        from ..dit_core.watch import EventWriter, TrainingLog, read_log, read_samples
+        from ..dit_core.watch import EventWriter, TrainingLog
 
         self.cls, self.folder, self.total, self.sampler = cls, folder, total, sampler
-        try:
-            self.log = read_log(folder)
-        except DataError:  # it is only beginning
-            self.log = TrainingLog(folder.name, ())
-        self.samples = read_samples(folder)
+        self.log, self.samples = TrainingLog(folder.name, ()), []
         self.events = EventWriter(folder)
         self.progress = host.progress(cls, total)
         self._last = {"files": time.monotonic(), "picture": 0.0, "status": 0.0}
         self._cost = 0.0  # seconds of the last drawing
         self._told = False
 
-    def announce(self) -> None:
-        """Say where the training is kept, and whether it begins, goes on, or is finished."""
-        step, total = self.log.step, self.total
-        if step >= total:
-            words = f"The training in {self.folder} is finished: {step} steps."
-        elif step:
-            words = f"The training in {self.folder} goes on; it was at step {step} of {total}."
-        else:
-            words = f"The training in {self.folder} begins: {total} steps."
-        host.note(self.cls, words)
-
     def callbacks(self) -> Any:
         """For the trainer; `step` raises when the person has cancelled, and the trainer then saves."""
         from ..dit_core.training.callbacks import Callbacks
 
-        return Callbacks(report=self._report, step=self._step, sample=self._sample)
+        return Callbacks(begin=self._begin, report=self._report, step=self._step, sample=self._sample)
 
     def close(self) -> None:
         """Draw the files; called however the training ended."""
@@ -76,6 +62,21 @@ class Desk:
         if self.log.lines and host.in_comfyui:
             host.status(self.cls, summary(self.log))
             self.progress.show(self.log.step, self._glance())
+
+    def _begin(self, step: int) -> None:
+        """Look at what there is up to that step; say where the training is kept, and from where it goes on."""
+        from ..dit_core.watch import read_log, read_samples
+
+        with suppress(DataError):  # there is none yet
+            self.log = read_log(self.folder)
+        self.samples = read_samples(self.folder)
+        if step >= self.total:
+            words = f"The training in {self.folder} is finished: {step} steps."
+        elif step:
+            words = f"The training in {self.folder} goes on from step {step} of {self.total}."
+        else:
+            words = f"The training in {self.folder} begins: {self.total} steps."
+        host.note(self.cls, words)
 
     def _report(self, line: dict) -> None:
         from ..dit_core.watch import TrainingLog

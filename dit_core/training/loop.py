@@ -136,6 +136,7 @@ class _Run:
         self.saved_step, self.whole = self.first, True
 
     def go(self, stopped: Callable[[], bool]) -> bool:
+        self.callbacks.begin(self.first)
         self.log.begin()
         try:
             while not self._done() and not (stopped() or self._out_of_time()):

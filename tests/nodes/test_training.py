@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -79,7 +80,26 @@ def test_a_finished_training_is_not_done_again_and_more_steps_go_on(train, folde
     assert said == [
         "The training in X begins: 4 steps.",
         "The training in X is finished: 4 steps.",
-        "The training in X goes on; it was at step 4 of 6.",
+        "The training in X goes on from step 4 of 6.",
+    ]
+
+
+def test_where_a_training_stands_is_said_of_its_state_and_not_of_its_log(train, folder, session):
+    """As after a kill, or after a person removed the state."""
+    train(steps=2)
+    ahead = [json.dumps({"step": step, "samples": 2 * step, "seconds": 1.0, "loss": 9.0}) for step in (3, 4)]
+    with open(folder / "log.jsonl", "a", encoding="utf-8") as file:
+        file.write("\n".join([*ahead, json.dumps({"event": "diverged", "step": 5})]) + "\n")
+    train(steps=3)
+    log = read_log(folder)
+    assert log.series("loss")[0] == [1, 2, 3] and log.events == ()
+    (folder / "state.safetensors").unlink()
+    train(steps=3)
+    said = [note.text.replace(str(folder), "X") for note in session.notes if "training in" in note.text]
+    assert said == [
+        "The training in X begins: 2 steps.",
+        "The training in X goes on from step 2 of 3.",
+        "The training in X begins: 3 steps.",
     ]
 
 
