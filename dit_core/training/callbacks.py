@@ -16,20 +16,20 @@ def _go_on() -> bool:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """All but the first are called between two steps, where the state is whole: it is saved when one of them raises.
+    """All but the last are called between two steps, where the state is whole: it is saved when one of them raises.
 
     Attributes:
-        begin: gets the step that is gone on from, 0 for a training that begins; called once, with the folder locked.
-            The log in it ends there by then, whatever another process had logged before it was killed.
         report: gets each line of the log as a dict, after it was written.
         step: gets the number of steps done and the steps planned (None while that is not known yet).
         stop: asked after every step; True = save and return.
         sample: gets the number of steps done; called every `LoopSettings.sample_every` steps and when all are done,
             with the averaged weights in place, in evaluation mode, without gradients. It may draw random numbers.
+        begin: gets the step that is gone on from, 0 for a training that begins; called once, with the folder locked.
+            The log in it ends there by then, whatever another process had logged before it was killed.
     """
 
-    begin: Callable[[int], object] = _nothing
     report: Callable[[dict], object] = _nothing
     step: Callable[[int, int | None], object] = _nothing
     stop: Callable[[], bool] = _go_on
     sample: Callable[[int], object] = _nothing
+    begin: Callable[[int], object] = _nothing
