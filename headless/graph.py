@@ -7,16 +7,19 @@ Only what an output needs can stop a run (ComfyUI's rule); a mistake elsewhere i
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .api_dynamic import BoundInput, unfold
 from .api_node import ComfyNode, Schema
 from .node_check import check_inputs, run_validation
-from .problems import ERROR, WARNING, Problem, nearest, one_line, shown
+from .problems import ERROR, WARNING, Problem, listed, nearest, one_line, shown
 from .registry import Registry
 from .values import is_link
+
+if TYPE_CHECKING:
+    from .editor import LeftOut
 
 OWN_PACKS = {"sora-dit", "comfyui-sora-dit"}
 CORE_PACK = "comfy-core"  # how the editor names ComfyUI's own nodes
@@ -73,9 +76,15 @@ def check(prompt: Mapping[str, Any], registry: Registry, packs: Mapping[str, str
     return plan(prompt, registry, packs).problems
 
 
-def plan(prompt: Mapping[str, Any], registry: Registry, packs: Mapping[str, str] | None = None) -> Plan:
+def plan(
+    prompt: Mapping[str, Any],
+    registry: Registry,
+    packs: Mapping[str, str] | None = None,
+    left_out: Sequence[LeftOut] = (),
+) -> Plan:
     """Check `prompt` and prepare it. packs: {node id or class id: "pack version"} for sentences about missing nodes.
 
+    left_out: nodes of the file that the prompt was made without, for sentences about what is missing in it.
     Nothing raises here: a prompt that is wrong gives a plan whose `problems` hold errors.
     """
     nodes, problems = _match_nodes(prompt, registry, packs or {})
@@ -85,11 +94,13 @@ def plan(prompt: Mapping[str, Any], registry: Registry, packs: Mapping[str, str]
     needed = _ancestors(outputs, nodes)
     unknown = {one.node_id for one in problems}
     if not outputs and not (unknown and _may_be_outputs(unknown, prompt)):
-        problems.append(_no_output(nodes))
+        problems.append(_no_output(nodes, left_out, registry))
     found: list[Problem] = []
+    cut = {place: one for one in left_out for place in one.cuts}
     for node in nodes.values():
         node_problems = check_inputs(node, prompt, nodes)
         found += node_problems + run_validation(node, nodes, node_problems)
+    found = [_with_source(one, cut.get((one.node_id, one.input))) for one in found]
     found += _cycles(nodes)
     if outputs:
         found = [one if one.node_id in needed else _only_warn(one) for one in found]
@@ -110,6 +121,11 @@ def title_of(node_id: str, node: Any, schema: Schema | None = None) -> str:
         if isinstance(node.get("class_type"), str):
             return node["class_type"]
     return "Node"
+
+
+def left_out_name(one: LeftOut) -> str:
+    """For sentences, as `PlannedNode.name`."""
+    return f"{title_of(one.id, {'_meta': {'title': one.title}})} (node {one.id})"
 
 
 def _match_nodes(
@@ -207,9 +223,24 @@ def _may_be_outputs(unknown: set[str | None], prompt: Mapping[str, Any]) -> bool
     return bool(unknown - used)
 
 
-def _no_output(nodes: Mapping[str, PlannedNode]) -> Problem:
+def _no_output(nodes: Mapping[str, PlannedNode], left_out: Sequence[LeftOut], registry: Registry) -> Problem:
+    silent = [
+        f"{left_out_name(one)} is {one.state}"
+        for one in left_out
+        if not one.runs and one.type in registry and registry.schema(one.type).is_output_node
+    ]
+    if silent:
+        text = f"The workflow has no output node that is run, so there is nothing to make: {listed(silent)}."
+        return Problem(None, None, None, text)
     text = "The workflow has no output node, so there is nothing to make; expected a node that saves or shows something"
     return Problem(None, None, None, f"{text} (such as Save Video)." if nodes else f"{text}.")
+
+
+def _with_source(problem: Problem, cut_by: LeftOut | None) -> Problem:
+    """The same problem of an input, with the node that keeps its source from it."""
+    if cut_by is None:
+        return problem
+    return replace(problem, message=f"{problem.message} Its source {left_out_name(cut_by)} is {cut_by.state}.")
 
 
 def _only_warn(problem: Problem) -> Problem:

@@ -123,7 +123,7 @@ def open_job(
         session.prompt, session.extra_pnginfo = workflow.prompt, workflow.extra_pnginfo
         if made:
             session.manifest["set"] = {f"{one.node_id}.{one.input}": one.value for one in made}
-        checked = plan(workflow.prompt, registry, workflow.packs)
+        checked = plan(workflow.prompt, registry, workflow.packs, workflow.left_out)
         checked.problems += [Problem(None, None, None, text, WARNING) for text in workflow.notes]
         return Job(workflow, session, registry, checked, made, chosen)
 

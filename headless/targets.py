@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .api_dynamic import BoundInput, unfold
-from .graph import title_of
+from .graph import left_out_name, title_of
 from .problems import did_you_mean, listed
 from .registry import Registry
 from .values import takes_constant
@@ -109,7 +109,7 @@ def _targets(node_id: str, name: str, workflow: Workflow, registry: Registry) ->
     if node_id in workflow.prompt:
         return [_target(node_id, name, workflow, registry)]
     one = next(one for one in workflow.left_out if one.id == node_id)
-    place = f"{_title(one)} (node {node_id})"
+    place = left_out_name(one)
     if not one.runs:
         raise NoTarget(f"{place} is {one.state}, so it is not run and nothing of it can be set.")
     held = _held_by(one, workflow, registry)

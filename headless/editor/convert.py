@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .definitions import Definitions
@@ -18,7 +18,7 @@ from .document import MODE_NEVER, Node, called, read_document
 from .errors import EditorFormatError
 from .graph import MOST_DEPTH, PRIMITIVE, LiveNode, Scope, Workspace, proxy_widgets
 from .left_out import BYPASSED, MUTED, PRIMITIVE_VALUE, SUBGRAPH, LeftOut
-from .resolve import Constant, Source, resolve
+from .resolve import Constant, Cut, Source, resolve
 
 # Nested instances multiply: a small file can ask for more nodes than a machine can hold.
 MOST_NODES = 100_000
@@ -61,6 +61,7 @@ class _Findings:
     notes: list[str] = field(default_factory=list)
     unknown: list[UnknownNode] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    cuts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # by the id of the node that makes them
 
 
 def to_api(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def convert(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Conv
         if len(placed) > MOST_NODES:
             raise EditorFormatError(f"The subgraphs of this workflow expand to more than {MOST_NODES} nodes.")
     prompt = {node_id: _emit(space, scope, node, findings) for node_id, (scope, node) in placed.items()}
-    return Conversion(prompt, tuple(findings.notes), tuple(findings.unknown), tuple(findings.left_out))
+    left_out = (replace(one, cuts=tuple(findings.cuts.get(one.id, ()))) for one in findings.left_out)
+    return Conversion(prompt, tuple(findings.notes), tuple(findings.unknown), tuple(left_out))
 
 
 def _placed_nodes(
@@ -152,6 +154,8 @@ def _emit(space: Workspace, scope: Scope, node: Node, findings: _Findings) -> di
             inputs[slot.name] = [source.node_id, source.slot]
         elif isinstance(source, Constant):
             inputs[slot.name] = _wrapped(source.value, live, slot.name)
+        elif isinstance(source, Cut):
+            findings.cuts.setdefault(source.node_id, []).append((scope.id_of(node), slot.name))
     title = node.title or (live.definition.display_name if live.definition else node.type)
     _remark(scope, live, title, findings)
     return {"inputs": inputs, "class_type": space.type_of(node), "_meta": {"title": title}}

@@ -12,7 +12,8 @@ class LeftOut:
     """A node that the prompt does not have, by its id in the API format.
 
     state: MUTED or BYPASSED: it is not run. SUBGRAPH: the nodes inside are there in its stead; PRIMITIVE_VALUE: its
-    value is. shows: (inner node id, widget) of what a subgraph shows without an input of its own for it.
+    value is. shows: (inner node id, widget) of what a subgraph shows without an input of its own for it. cuts: (node
+    id, input) of what has no source in the prompt because of this node.
     """
 
     id: str
@@ -20,6 +21,7 @@ class LeftOut:
     title: str
     state: str
     shows: tuple[tuple[str, str], ...] = ()
+    cuts: tuple[tuple[str, str], ...] = ()
 
     @property
     def runs(self) -> bool:

@@ -30,6 +30,13 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Nothing reaches an input, because of a muted node or a bypassed one that has nothing to pass on."""
+
+    node_id: str
+
+
+@dataclass(frozen=True)
 class _Input:
     """A connected input. `wanted` is the type asked for downstream, when it goes through unchanged (reroutes)."""
 
@@ -47,14 +54,15 @@ class _Output:
     wanted: str
 
 
-def resolve(space: Workspace, scope: Scope, node: Node, slot: Slot) -> Source | Constant | None:
-    """The source of one input, or None if nothing reaches it.
+def resolve(space: Workspace, scope: Scope, node: Node, slot: Slot) -> Source | Constant | Cut | None:
+    """The source of one input, or `Cut` or None if nothing reaches it.
 
     A `Source` is always a node that is run: muted, bypassed and editor-only nodes never end the walk.
     Raises EditorFormatError for a link that does not exist, a link to a missing node or output, or a loop.
     """
     here: _Input | _Output | Source | Constant | None = _Input(scope, node, slot)
     seen = set()
+    silent: _Output | None = None
     while isinstance(here, (_Input, _Output)):
         mark = (here.scope.path, here.node.id, here.slot, type(here))
         if mark in seen:
@@ -63,8 +71,10 @@ def resolve(space: Workspace, scope: Scope, node: Node, slot: Slot) -> Source | 
                 f"the links through {called(here.node)} form a loop."
             )
         seen.add(mark)
+        if isinstance(here, _Output) and not here.node.active:
+            silent = here
         here = _follow_link(space, here) if isinstance(here, _Input) else _through_node(space, here)
-    return here
+    return Cut(silent.scope.id_of(silent.node)) if here is None and silent is not None else here
 
 
 def _follow_link(space: Workspace, here: _Input) -> _Input | _Output | Constant | None:
