@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..dit_core.errors import SoraDiTError
@@ -33,6 +34,7 @@ def check_inputs(node: PlannedNode, prompt: Mapping[str, Any], nodes: Mapping[st
         try:
             if isinstance(value, list):
                 _check_link(node, name, value, prompt, nodes)
+                _check_behind_link(node, name, prompt, nodes)
                 if bound.input.rawLink:
                     node.constants[name] = value
             else:
@@ -130,6 +132,44 @@ def _check_link(
         )
 
 
+def _check_behind_link(
+    node: PlannedNode, name: str, prompt: Mapping[str, Any], nodes: Mapping[str, PlannedNode]
+) -> None:
+    """Check the constant behind a link, where there is one, as if it were typed here.
+
+    ComfyUI lets a linked value out of its range pass; only nodes that will refuse it in the run do so here.
+    """
+    source, passed_on = _source_of(node, name, nodes)
+    if source is None:
+        return
+    if passed_on not in source.constants:  # its own turn may be yet to come
+        with suppress(BadValue, OddValue, KeyError):
+            _check_constant(source, passed_on, (prompt[source.node_id].get("inputs") or {})[passed_on])
+    if passed_on not in source.constants or not getattr(node.cls, "checks_arrivals", False):
+        return
+    declared = node.bound[name].input
+    try:
+        if name not in _self_checked(node):
+            check_range(declared, source.constants[passed_on], declared.as_dict())
+    except BadValue as bad:
+        raise BadValue(f"{bad} It comes from {source.name}.") from None
+
+
+def _source_of(node: PlannedNode, name: str, nodes: Mapping[str, PlannedNode]) -> tuple[PlannedNode | None, str]:
+    """(node that passes on a constant to the linked input `name`, its input that holds it), else (None, "")."""
+    source = nodes.get(node.links[name].source) if name in node.links else None
+    passed_on = getattr(source.cls, "passes_on", None) if source is not None else None
+    if passed_on is None or passed_on in source.links:
+        return None, ""
+    return source, passed_on
+
+
+def _behind_links(node: PlannedNode, nodes: Mapping[str, PlannedNode]) -> dict[str, Any]:
+    """{linked input: the constant behind it, None where it is known only in the run}."""
+    sources = {name: _source_of(node, name, nodes) for name in node.links}
+    return {name: source and source.constants.get(passed_on) for name, (source, passed_on) in sources.items()}
+
+
 class _Everything(frozenset):
     """The names that a function with **kwargs takes."""
 
@@ -158,7 +198,7 @@ def _linked_types(node: PlannedNode, nodes: Mapping[str, PlannedNode]) -> dict[s
 
 
 def run_validation(node: PlannedNode, nodes: Mapping[str, PlannedNode], found: list[Problem]) -> list[Problem]:
-    """What the node's `validate_inputs` has to say; it sees constants, and None for linked inputs.
+    """What the node's `validate_inputs` has to say; it sees constants, and None for what only the run will know.
 
     It is not asked if one of the inputs it takes is among the problems `found` already.
     """
@@ -167,7 +207,7 @@ def run_validation(node: PlannedNode, nodes: Mapping[str, PlannedNode], found: l
         return []
     if any(one.input in taken for one in errors(found)):
         return []
-    known = {**dict.fromkeys(node.links), **node.constants}
+    known = {**_behind_links(node, nodes), **node.constants}
     values = {name: value for name, value in known.items() if name in taken and name in node.bound}
     arguments = nest(values, node.bound.values())
     if SELF_CHECKED_TYPES in taken:

@@ -48,10 +48,11 @@ def _load() -> tuple[type, ...]:
     classes: list[type] = []
     for station in STATIONS:
         try:
+            checked = importlib.import_module("._arrivals", __name__).checked
             module = importlib.import_module(f".{station}", __name__)
             for node in module.NODES:
                 node.GET_SCHEMA()  # ComfyUI would drop the whole pack for one bad schema
-                classes.append(node)
+                classes.append(checked(node))
         except Exception as error:  # whatever it is, the other nodes must live
             failures[station] = f"{type(error).__name__}: {error}"
             _log.warning("Sora DiT: the node file %s.py cannot be used (%s).", station, failures[station])

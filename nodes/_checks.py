@@ -37,11 +37,11 @@ def nearest(value: int, step: int, offset: int = 0) -> tuple[int, int]:
 def size_problem(name: str, pixels: int, factor: int) -> str | None:
     """A sentence if a width or height does not fit, else None."""
     if pixels > LARGEST_SIDE:
-        return f"{name} is {_digits(pixels)} pixels; the largest is {LARGEST_SIDE}."
+        return f"{name} is {digits(pixels)} pixels; the largest is {LARGEST_SIDE}."
     if pixels < 1 or pixels % factor:
         low, high = nearest(pixels, factor)
         unit = "pixel" if pixels == 1 else "pixels"
-        got = f"{name} is {_digits(pixels)} {unit}"
+        got = f"{name} is {digits(pixels)} {unit}"
         return f"{got}, but must be a multiple of {factor}; the nearest are {low} and {high}."
     return None
 
@@ -49,20 +49,20 @@ def size_problem(name: str, pixels: int, factor: int) -> str | None:
 def frames_problem(frames: int, factor: int) -> str | None:
     """A sentence if a number of frames does not fit, else None."""
     if frames > MOST_FRAMES:
-        return f"frames is {_digits(frames)}; the most is {MOST_FRAMES}."
+        return f"frames is {digits(frames)}; the most is {MOST_FRAMES}."
     if frames < 1 or (frames - 1) % factor:
         low, high = nearest(frames, factor, 1)
         series = ", ".join(str(1 + factor * k) for k in range(4))
         return (
-            f"frames is {_digits(frames)}, but must be one more than a multiple of {factor} ({series}, ...); "
+            f"frames is {digits(frames)}, but must be one more than a multiple of {factor} ({series}, ...); "
             f"the nearest are {low} and {high}."
         )
     return None
 
 
-def _digits(number: int) -> str:
-    """A whole number as it stands in a sentence."""
-    text = str(number)
+def digits(number: float) -> str:
+    """A number as it stands in a sentence."""
+    text = str(number) if isinstance(number, int) else f"{float(number):g}"
     return text if len(text) <= 24 else f"{text[:12]}... ({len(text)} digits)"
 
 

@@ -75,7 +75,7 @@ class SoraDiTEmptyLatent(io.ComfyNode):
     def validate_inputs(cls, width=None, height=None, frames=None, batch_size=None) -> bool | str:
         problems = _checks.clip_problems(width, height, frames, (_checks.SPATIAL_FACTOR, _checks.TEMPORAL_FACTOR))
         if batch_size is not None and not 1 <= batch_size <= _checks.LARGEST_BATCH:
-            problems.append(f"batch_size is {batch_size}; expected 1 to {_checks.LARGEST_BATCH}.")
+            problems.append(f"batch_size is {_checks.digits(batch_size)}; expected 1 to {_checks.LARGEST_BATCH}.")
         if not problems and None not in (width, height, frames, batch_size):
             problems += filter(None, [_checks.memory_problem(width, height, frames, batch_size)])
         return "\n".join(problems) or True

@@ -15,6 +15,7 @@ class CoreNode(io.ComfyNode):
     """Base of all stand-ins: ComfyUI 0.8.0's id, inputs and results, in our own words and code."""
 
     RELATIVE_PYTHON_MODULE = MODULE
+    passes_on: str | None = None  # the input whose value, unchanged, is the node's only output
 
 
 def frames_of(images: Any, name: str) -> Any:

@@ -13,6 +13,8 @@ from .base import CoreNode
 class _Primitive(CoreNode):
     """Passes its widget's value on."""
 
+    passes_on = "value"
+
     @classmethod
     def execute(cls, value) -> io.NodeOutput:
         return io.NodeOutput(value)

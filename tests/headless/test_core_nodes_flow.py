@@ -58,6 +58,35 @@ def text_to_video(**changes):
     } | changes  # fmt: skip
 
 
+BEHIND_LINKS = [
+    ({"width": node("PrimitiveInt", value=100)}, "width is 100 pixels, but must be a multiple of 8"),
+    ({"count": node("PrimitiveInt", value=0)}, r"steps: got 0; expected 1 to 1000. It comes from Int \(node count\)"),
+    ({"name": node("PrimitiveString", value="../x")}, 'filename_prefix: .*"../x" leads out of the output folder'),
+]
+
+
+@pytest.mark.parametrize("changes, sentence", BEHIND_LINKS)
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_constant_behind_a_link_is_checked_before_the_run(core, models, changes, sentence, is_last):
+    constants = {"count": node("PrimitiveInt", value=2), "name": node("PrimitiveString", value="a")}
+    prompt = text_to_video()
+    prompt["steps"]["inputs"]["steps"] = ["count", 0]
+    prompt["save"]["inputs"]["filename_prefix"] = ["name", 0]
+    prompt |= constants | changes
+    order = sorted(prompt, key=lambda one: (one in (*constants, "width")) == is_last)
+    with pytest.raises(WorkflowError, match=sentence):
+        core.run({one: prompt[one] for one in order}, models=[models])
+
+
+def test_a_core_node_takes_a_linked_value_beyond_its_range(core):
+    """As in ComfyUI, which looks at typed values only."""
+    prompt = {"speed": node("PrimitiveFloat", value=240.0), "frames": node("EmptyImage", width=8, height=8, color=0,
+              batch_size=2), "video": node("CreateVideo", images=["frames", 0], fps=["speed", 0]),
+              "rate": node("GetVideoComponents", video=["video", 0]), "keep": keep(["rate", 2])}  # fmt: skip
+    core.run(prompt)
+    assert core.kept["a"] == 240.0
+
+
 def test_text_to_video_with_core_around(core, models):
     parts = {"ours": node("SoraDiTDecode", vae=["model", 2], latent=["denoise", 0], chunk_frames=0),
              "keep": keep(["decode", 0], ["ours", 0], ["none", 0], ["prompt", 0])}  # fmt: skip
