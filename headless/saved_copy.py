@@ -31,6 +31,7 @@ def change_editor_copy(workflow: Workflow, registry: Registry, made: list[Settin
     extra = workflow.extra_pnginfo or {}
     if not made or "workflow" not in extra:
         return
+    made = list({(one.node_id, one.input): one for one in made}.values())  # of one input set twice, the last counts
     changed, lost = (None, made[0]) if workflow.editor is None else _followed(workflow, registry, made)
     workflow.editor = changed
     workflow.extra_pnginfo = {name: value for name, value in extra.items() if name != "workflow"}
@@ -101,7 +102,7 @@ class _Task:
             return False
         if after[setting.node_id]["class_type"] != self.wanted[setting.node_id].get("class_type"):
             return False
-        if _value(after, setting.node_id, setting.input) != setting.value:
+        if _value(after, setting.node_id, setting.input) not in (setting.value,):  # NaN is itself, though not equal
             return False
         return all(
             self.as_wanted(node_id, name, before, after)
@@ -186,7 +187,7 @@ def _by_position(editor: Json, path: tuple[Any, ...], setting: Setting, task: _T
     node.pop("widgets_values_named", None)  # it would win over the positions
     values = list(node.get("widgets_values") or ())
     before = task.converted(raw.put(editor, path, node))
-    if before is not None and _value(before, setting.node_id, setting.input) == setting.value:
+    if before is not None and _value(before, setting.node_id, setting.input) in (setting.value,):
         return values
     for position in range(len(values) + 1 + len(node.get("inputs") or ())):  # a list may end early
         trial = [*values, *[None] * (position + 1 - len(values))]

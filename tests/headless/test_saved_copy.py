@@ -128,6 +128,19 @@ def test_the_copy_gives_what_ran(registry, editor, setting):
         }
 
 
+def test_of_an_input_set_twice_the_last_value_counts(registry):
+    workflow = load_workflow(file(LOAD, latent(), links=[MODEL]), registry)
+    apply_settings(workflow, registry, ["Size.width=32", "Size.seed=5", "Size.width=48"])
+    assert workflow.notes == [] and saved_node(workflow, 4)["widgets_values"] == [48, 5, "fixed"]
+    assert workflow.prompt["4"]["inputs"]["width"] == 48
+
+
+def test_a_number_that_is_not_finite_is_not_blamed_on_the_copy(registry):
+    job = open_job(file(node(3, "FakeFloat", [0.5]), node(4, "FakeShow", None, {"value": 1}), links=[(1, 3, 0, 4, 0)]),
+                   Session(), ["3.value=nan"], registry=registry)  # fmt: skip
+    assert [str(one) for one in job.plan.problems] == ["FakeFloat (node 3), value: got nan; expected a finite number."]
+
+
 def saved_node(workflow, node_id):
     return next(one for one in workflow.extra_pnginfo["workflow"]["nodes"] if one["id"] == node_id)
 
