@@ -64,11 +64,12 @@ class Desk:
             self.progress.show(self.log.step, self._glance())
 
     def _begin(self, step: int) -> None:
-        """Look at what there is up to that step; say where the training is kept, and from where it goes on."""
-        from ..dit_core.watch import read_log, read_samples
+        """Say where the training is kept and from where it goes on; what is shown of it begins with what was there."""
+        from ..dit_core.watch import forget_samples, read_log, read_samples
 
         with suppress(DataError):  # there is none yet
             self.log = read_log(self.folder)
+        forget_samples(self.folder, step)
         self.samples = read_samples(self.folder)
         if step >= self.total:
             words = f"The training in {self.folder} is finished: {step} steps."

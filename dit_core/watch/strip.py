@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,15 @@ def read_samples(folder: str | Path) -> list[Sample]:
     return found
 
 
+def forget_samples(folder: str | Path, step: int) -> None:
+    """Remove the samples that a training kept beyond `step`: it goes on from there, and will not have been that far."""
+    place = Path(folder) / SAMPLES
+    for path in list(place.iterdir()) if place.is_dir() else ():
+        if (match := _FILE.match(path.name)) and int(match[1]) > step:
+            with suppress(OSError):
+                path.unlink()
+
+
 def _read(path: Path, step: int, number: int) -> Sample | None:
     from PIL import Image
 
@@ -87,6 +97,8 @@ def draw_strip(
 ) -> Image:
     """Lay samples out: a row for each step, from the first to the newest; a clip for each prompt.
 
+    Where prompts were changed on the way, the new ones stand above the first row that was made with them.
+
     Args:
         frames: shown of each clip, spread over it.
         height: of a frame in pixels; smaller frames are enlarged.
@@ -101,22 +113,41 @@ def draw_strip(
     cells = {key: _cell(at[key].frames, frames, height) for key in at if key[0] in steps}
     widths = [max((cells[key].width for key in cells if key[1] == number), default=height) for number in numbers]
     left = _TITLE if titles else _GAP
-    top = _HEAD if titles else _GAP
-    canvas = Canvas(left + sum(widths) + _GAP * len(widths), top + len(steps) * (height + _GAP), PAPER)
-    places = [left + sum(widths[:k]) + _GAP * k for k in range(len(widths))]
+    heads = _prompts_told([{n: at[step, n].prompt for n in numbers if (step, n) in at} for step in steps])
+    tops = _tops([bool(head) and titles for head in heads], height)
+    canvas = Canvas(left + sum(widths) + _GAP * len(widths), tops[-1] + height + _GAP, PAPER)
+    places = {number: left + sum(widths[:k]) + _GAP * k for k, number in enumerate(numbers)}
     if titles:
-        newest = {sample.number: sample.prompt for sample in samples}
-        for number, x, width in zip(numbers, places, widths, strict=True):
-            canvas.text((x, 4), _shortened(canvas, newest[number] or "(no words)", width), 11, INK)
-        for row, step in enumerate(steps):
-            canvas.text((_GAP, top + row * (height + _GAP) + height / 2), "step", 10, SOFT, "ls")
-            canvas.text((_GAP, top + row * (height + _GAP) + height / 2 + 14), str(step), 12, INK, "ls")
+        for step, top, head in zip(steps, tops, heads, strict=True):
+            for number, prompt in head.items():
+                words = _shortened(canvas, prompt or "(no words)", widths[numbers.index(number)])
+                canvas.text((places[number], top - _HEAD + 4), words, 11, INK)
+            canvas.text((_GAP, top + height / 2), "step", 10, SOFT, "ls")
+            canvas.text((_GAP, top + height / 2 + 14), str(step), 12, INK, "ls")
     picture = canvas.finish()  # frames are put in afterwards: they are not to be blurred
-    for row, step in enumerate(steps):
-        for number, x in zip(numbers, places, strict=True):
-            if (step, number) in cells:
-                picture.paste(cells[step, number], (x, top + row * (height + _GAP)))
+    for (step, number), cell in cells.items():
+        picture.paste(cell, (places[number], tops[steps.index(step)]))
     return picture
+
+
+def _prompts_told(rows: list[dict[int, str]]) -> list[dict[int, str]]:
+    """Of each row (number -> prompt) the prompts that do not stand above it already."""
+    known: dict[int, str] = {}
+    told = []
+    for row in rows:
+        told.append({number: prompt for number, prompt in row.items() if known.get(number) != prompt})
+        known |= row
+    return told
+
+
+def _tops(headed: list[bool], height: int) -> list[int]:
+    """Where each row begins, with room for prompts above those that are `headed`."""
+    tops, at = [], _GAP
+    for above, head in enumerate(headed):
+        at += (_HEAD if above else _HEAD - _GAP) if head else 0
+        tops.append(at)
+        at += height + _GAP
+    return tops
 
 
 def placard(words: str, height: int = 96) -> Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sora_dit.dit_core.watch import (
     draw_curves,
     draw_strip,
     duration,
+    forget_samples,
     read_log,
     read_samples,
     save_picture,
@@ -21,6 +23,7 @@ from sora_dit.dit_core.watch import (
     summary,
 )
 from sora_dit.dit_core.watch.axes import scale_for
+from sora_dit.dit_core.watch.canvas import Canvas
 from sora_dit.dit_core.watch.curves import _LEVELS
 from sora_dit.dit_core.watch.panel import running_mean
 
@@ -176,6 +179,30 @@ def test_the_strip_has_a_row_for_each_step_first_to_newest():
     assert newest.shape[0] == 24 and newest[12, 12, 0] == 10
     assert draw_strip(samples, height=8).width > bare.shape[1]
     assert draw_strip([]).width > 0
+
+
+def test_samples_of_steps_that_are_gone_are_forgotten(tmp_path):
+    for step in (10, 20, 30):
+        save_sample(tmp_path, sample(step))
+    (tmp_path / "samples" / "notes.txt").write_text("of a person")
+    forget_samples(tmp_path, 20)
+    assert [one.step for one in read_samples(tmp_path)] == [10, 20]
+    forget_samples(tmp_path, 0)
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["notes.txt"]
+    forget_samples(tmp_path / "nowhere", 0)
+
+
+def test_a_prompt_stands_above_the_first_row_that_was_made_with_it(monkeypatch):
+    said = []
+    monkeypatch.setattr(Canvas, "text", lambda self, place, words, *_: said.append((words, place)))
+    first = [replace(sample(step), prompt="a red sky" if step < 30 else "a blue sky") for step in (10, 20, 30)]
+    picture = draw_strip([*first, *(sample(step, 1) for step in (10, 20, 30))], frames=4, height=96)
+    prompts = {words: place[1] for words, place in said if "sky" in words or "prompt" in words}
+    rows = {words: place[1] for words, place in said if words.isdigit()}
+    assert [words for words, _ in said if "prompt" in words] == ["prompt 1 äöü"], "said once"
+    assert prompts["a red sky"] == prompts["prompt 1 äöü"] < rows["10"]
+    assert rows["20"] < prompts["a blue sky"] < rows["30"]
+    assert rows["30"] - rows["20"] > rows["20"] - rows["10"] and picture.height > rows["30"]
 
 
 def test_many_steps_are_thinned_out_but_for_the_first_and_the_newest():

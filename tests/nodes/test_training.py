@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from sora_dit.dit_core.training.lora import LoraTraining
 from sora_dit.dit_core.training.optim import OPTIMISERS, SCHEDULES
 from sora_dit.dit_core.training.state import TrainingState
 from sora_dit.dit_core.training.transformer import TransformerTraining
-from sora_dit.dit_core.watch import read_log, read_samples
+from sora_dit.dit_core.watch import read_log, read_samples, save_sample
 from sora_dit.nodes import _training, _training_watch, host
 
 PROMPTS = "a calm sea\nstars"
@@ -156,6 +157,16 @@ def test_samples_of_the_same_prompts_are_kept_and_drawn(train, parts, folder, go
     curves, strip, words = go("TrainingView", run="a", width=640)
     assert curves.shape[2:] == (640, 3) and strip.shape[0] == 1 and 0 <= curves.min() < curves.max() <= 1
     assert words.startswith("step 4 of 4, loss ") and "held-out" in words
+
+
+def test_samples_beyond_the_state_are_of_a_training_that_no_longer_exists(train, parts, folder):
+    train(steps=3, sample_prompts="sea", sample_every=1, vae=parts[2])
+    save_sample(folder, replace(read_samples(folder)[0], step=9))
+    train(steps=4, sample_prompts="sky", sample_every=4, vae=parts[2])
+    assert [(one.step, one.prompt) for one in read_samples(folder)] == [(1, "sea"), (2, "sea"), (3, "sea"), (4, "sky")]
+    (folder / "state.safetensors").unlink()
+    train(steps=2, sample_prompts="sky", sample_every=2, vae=parts[2])
+    assert [(one.step, one.prompt) for one in read_samples(folder)] == [(2, "sky")]
 
 
 def test_the_node_shows_a_picture_and_words_while_it_runs(train, parts, monkeypatch):
