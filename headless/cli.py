@@ -21,7 +21,8 @@ from .streams import end_remarks, give_up, open_missing, say
 DONE, FAILED, INVALID, STOPPED = 0, 1, 2, 130
 
 _SET_HELP = (
-    "give an input another value; NODE is a node's id or title, the value is read by the input's type. May be repeated"
+    "give an input another value; NODE is a node's id or title, the value is read by the input's type. "
+    "A text is taken as it is, with its braces and slashes. May be repeated"
 )
 _EPILOG = """exit codes: 0 done, 1 failed while running, 2 bad usage or invalid workflow, 130 stopped with Ctrl-C
 

@@ -119,7 +119,7 @@ def open_job(
         workflow = load_workflow(source, registry)
         made = set_seed(workflow, registry, seed) if seed is not None else []
         made += apply_settings(workflow, registry, settings)
-        chosen = choose_words(workflow, registry, seed)
+        chosen = choose_words(workflow, registry, seed, {(one.node_id, one.input) for one in made})
         session.prompt, session.extra_pnginfo = workflow.prompt, workflow.extra_pnginfo
         if made:
             session.manifest["set"] = {f"{one.node_id}.{one.input}": one.value for one in made}

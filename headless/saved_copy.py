@@ -61,7 +61,7 @@ def _followed(workflow: Workflow, registry: Registry, made: list[Setting]) -> tu
         wrong = any(
             not task.as_wanted(setting.node_id, name, before, after) for name in after[setting.node_id]["inputs"]
         )
-        if wrong or not (workflow.converted or task.stays(after, setting)):
+        if wrong or not task.stays(after, setting):
             return None, setting
     return editor, made[-1]
 
@@ -102,7 +102,7 @@ class _Task:
             return False
         if after[setting.node_id]["class_type"] != self.wanted[setting.node_id].get("class_type"):
             return False
-        if _value(after, setting.node_id, setting.input) not in (setting.value,):  # NaN is itself, though not equal
+        if not _same(_value(after, setting.node_id, setting.input), setting.value):
             return False
         return all(
             self.as_wanted(node_id, name, before, after)
@@ -116,14 +116,21 @@ class _Task:
         from .editor import resolve_dynamic_prompts
 
         node = {setting.node_id: converted[setting.node_id]}
-        queued = resolve_dynamic_prompts(node, self.info, random.Random(0))
-        return _value(queued, setting.node_id, setting.input) == setting.value
+        try:
+            queued = resolve_dynamic_prompts(node, self.info, random.Random(0))
+        except RecursionError:  # thousands of braces
+            return False
+        return _same(_value(queued, setting.node_id, setting.input), setting.value)
 
 
 def _value(prompt: Json, node_id: str, name: str) -> Any:
     node = prompt.get(node_id)
     inputs = node.get("inputs") if isinstance(node, dict) else None
     return inputs.get(name, _MISSING) if isinstance(inputs, dict) else _MISSING
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or one == other  # NaN is itself, though not equal to itself
 
 
 def _changed(editor: Json, setting: Setting, task: _Task) -> Json | None:
@@ -187,7 +194,7 @@ def _by_position(editor: Json, path: tuple[Any, ...], setting: Setting, task: _T
     node.pop("widgets_values_named", None)  # it would win over the positions
     values = list(node.get("widgets_values") or ())
     before = task.converted(raw.put(editor, path, node))
-    if before is not None and _value(before, setting.node_id, setting.input) in (setting.value,):
+    if before is not None and _same(_value(before, setting.node_id, setting.input), setting.value):
         return values
     for position in range(len(values) + 1 + len(node.get("inputs") or ())):  # a list may end early
         trial = [*values, *[None] * (position + 1 - len(values))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,11 +77,14 @@ def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Wo
     )
 
 
-def choose_words(workflow: Workflow, registry: Registry, seed: int | None = None) -> list[str]:
+def choose_words(
+    workflow: Workflow, registry: Registry, seed: int | None = None, given: Container[tuple[str, str]] = ()
+) -> list[str]:
     """Make the random choices in prompts and take out their comments, as the editor does when it queues its workflow.
 
     One `seed` gives one choice; None leaves it to chance. `workflow.editor` keeps the braces. What came in API format
-    stays as it is, as in ComfyUI. Gives a sentence for each text in which there was a choice.
+    stays as it is, as in ComfyUI, and so do the inputs that the user has `given`: (node id, input). Gives a sentence
+    for each text in which there was a choice.
 
     Raises:
         WorkflowError: choices inside choices, too deep to be meant.
@@ -91,6 +95,8 @@ def choose_words(workflow: Workflow, registry: Registry, seed: int | None = None
         return []
     rng, chosen = random.Random(seed), []
     for node_id, name, text in list(dynamic_texts(workflow.prompt, registry.object_info())):
+        if (node_id, name) in given:
+            continue
         before, node = rng.getstate(), workflow.prompt[node_id]
         place = f"{title_of(node_id, node)} (node {node_id})"
         try:

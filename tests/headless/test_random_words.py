@@ -68,10 +68,17 @@ def test_the_words_are_said_once(registry, tmp_path):
     assert result.notes == [] and result.prompt["1"]["inputs"]["text"] == "a red balloon "
 
 
-def test_a_setting_may_have_braces_too(registry):
-    job, text = opened(registry, editor("plain"), ["Prompt.text={night|day}"])
-    assert text in ("night", "day")
-    assert job.session.extra_pnginfo["workflow"]["nodes"][0]["widgets_values"][0] == "{night|day}"
+@pytest.mark.parametrize("words", ["{night|day}", "sea // night", "http://a.b", "{" * 3000])
+def test_a_setting_is_taken_as_it_is(registry, words):
+    """The editor would make something else of it when it queues the copy, which therefore is left out."""
+    job, text = opened(registry, editor(), [f"Prompt.text={words}"], seed=3)
+    assert text == words == job.session.manifest["set"]["1.text"] and job.chosen == []
+    assert job.session.extra_pnginfo == {} and "cannot be written" in job.workflow.notes[-1]
+
+
+def test_a_plain_setting_stays_in_the_copy(registry):
+    job, text = opened(registry, editor(), ["Prompt.text=plain"])
+    assert text == "plain" and job.session.extra_pnginfo["workflow"]["nodes"][0]["widgets_values"][0] == "plain"
 
 
 def test_the_api_format_is_left_as_it_is(registry):
