@@ -16,7 +16,7 @@ from ..errors import MediaError
 
 _TURNED = (5, 6, 7, 8)  # values of the EXIF tag Orientation with width and height exchanged
 _ORIENTATION = 0x0112
-_TRAILING = re.compile(r"(\d+)$")
+_NUMBERED = re.compile(r"^(.*?)(?:(\d+)|\((\d+)\))$")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,12 @@ class ImageFacts:
     height: int
     size: int
     notes: tuple[str, ...]
+
+
+def numbered(name: str) -> tuple[str, int] | None:
+    """("left", 7) of "left_07.png", ("cat", 7) of "cat (7).png"; None for a name that does not end in a number."""
+    match = _NUMBERED.match(Path(name).stem)
+    return (match[1].rstrip("_-. "), int(match[2] or match[3])) if match else None
 
 
 def image_facts(folder: Path, names: Sequence[str]) -> ImageFacts:
@@ -42,7 +48,7 @@ def image_facts(folder: Path, names: Sequence[str]) -> ImageFacts:
                 f"{folder / name} is {size[0]} x {size[1]}; expected {first[0]} x {first[1]} as {names[0]}, the first "
                 "image of the series."
             )
-    numbers = [int(_TRAILING.search(Path(name).stem)[1]) for name in names]
+    numbers = [numbered(name)[1] for name in names]
     jump = next((i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1), None)
     notes = (f"The numbers jump from {names[jump - 1]} to {names[jump]}; nothing is put between.",) if jump else ()
     return ImageFacts(*first, total, notes)

@@ -6,7 +6,6 @@ Only headers and first frames are read. What cannot be read is reported with its
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,14 +14,13 @@ from pathlib import Path
 from ..errors import DataError, MediaError
 from ..media import VideoStream
 from ..media.probe import exact_fps
-from .images import image_facts
+from .images import image_facts, numbered
 
 VIDEOS = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .m2v .ts .mts .m2ts .wmv .asf .flv .f4v .ogv .3gp .3g2 .mxf .y4m".split()
 )
 ANIMATIONS = frozenset((".gif", ".webp"))
 IMAGES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp".split())
-_NUMBERED = re.compile(r"^(.*?)(\d+)$")
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, name of what is being read); may raise to stop."""
@@ -171,9 +169,8 @@ def _series(names: list[str]) -> Iterator[tuple[str, list[str]]]:
     """(what stands before the number, file names in the order of their numbers) of each two or more numbered images."""
     groups: dict[str, list[tuple[int, str]]] = {}
     for name in names:
-        match = _NUMBERED.match(Path(name).stem)
-        if match:
-            groups.setdefault(match[1].rstrip("_-. "), []).append((int(match[2]), name))
+        if (parts := numbered(name)) is not None:
+            groups.setdefault(parts[0], []).append((parts[1], name))
     for prefix, members in sorted(groups.items()):
         if len(members) > 1:
             yield prefix, [name for _, name in sorted(members)]

@@ -72,6 +72,14 @@ def test_images_go_by_number_not_by_letter(mixed):
     assert reds == [20 * k for k in range(1, 12)]
 
 
+def test_images_numbered_as_windows_does_are_a_series(tmp_path):
+    images(tmp_path / "pets", name="cat ({}).png", count=11)
+    images(tmp_path / "pets", name="dog_{:02d}.png", count=2)
+    cat, dog = scan(tmp_path).clips
+    assert (cat.name, dog.name) == ("pets/cat", "pets/dog")
+    assert cat.images == tuple(f"cat ({k}).png" for k in range(1, 12)) and cat.notes == ()
+
+
 def test_grey_images_of_16_bits_and_turned_photos(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "turned").mkdir()
