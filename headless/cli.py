@@ -1,21 +1,19 @@
-"""The command `sora-dit`: run, check, nodes, convert, curves. Exit: 0 done, 1 failed, 2 bad input, 130 stopped."""
+"""The command `sora-dit`: run, check, nodes, convert, curves. Exit: 0 done, 1 failed, 2 bad input, 130 stopped.
+
+Little is imported before `main`: Ctrl-C is answered with a traceback until then.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
 import signal
 import sys
 import threading
-import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from ..dit_core.checkpoint.atomic import reason
-from ..dit_core.errors import SoraDiTError
 from .streams import end_remarks, give_up, open_missing, say
 
 DONE, FAILED, INVALID, STOPPED = 0, 1, 2, 130
@@ -33,9 +31,11 @@ example:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never shows a traceback without --verbose."""
-    open_missing()
     try:
+        open_missing()
         return _main(argv)
+    except KeyboardInterrupt:
+        return _ended("stopped.", STOPPED)
     finally:
         end_remarks()
 
@@ -53,22 +53,30 @@ def _main(argv: Sequence[str] | None) -> int:
         code = getattr(commands, options.command)(options)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return _ended("stopped.", STOPPED)
     except BrokenPipeError:  # the reader of our output has gone; nothing is left to be said
         give_up(sys.stdout)
         return FAILED
     except RecursionError:
         return _ended("error: the file is nested too deeply to be a workflow.", INVALID)
-    except Exception as error:  # anything that reaches this place is our mistake: one line, unless asked for more
-        if options.verbose:
-            say(traceback.format_exc())
-        if isinstance(error, OSError) and not error.filename:  # files are named, so this is standard output
-            give_up(sys.stdout)
-            return _ended(f"error: the output of this command cannot be written: {reason(error)}.", FAILED)
-        known = isinstance(error, SoraDiTError)
-        text = str(error) if known else f"internal error: {type(error).__name__}: {error} (--verbose shows where)"
-        return _ended(f"error: {text}", INVALID if known else FAILED)
+    except Exception as error:
+        return _failed(error, options.verbose)
+
+
+def _failed(error: Exception, verbose: bool) -> int:
+    """One line, unless more is asked for: whatever the commands did not word themselves is our mistake."""
+    import traceback
+
+    from ..dit_core.checkpoint.atomic import reason
+    from ..dit_core.errors import SoraDiTError
+
+    if verbose:
+        say("".join(traceback.format_exception(error)))
+    if isinstance(error, OSError) and not error.filename:  # files are named, so this is standard output
+        give_up(sys.stdout)
+        return _ended(f"error: the output of this command cannot be written: {reason(error)}.", FAILED)
+    known = isinstance(error, SoraDiTError)
+    text = str(error) if known else f"internal error: {type(error).__name__}: {error} (--verbose shows where)"
+    return _ended(f"error: {text}", INVALID if known else FAILED)
 
 
 def _ended(text: str, code: int) -> int:
@@ -143,6 +151,9 @@ class _Version(argparse.Action):
 
 def _prepare_process(verbose: bool) -> None:
     """No hub, no chatter from libraries, and no crash on a console that cannot show a character."""
+    import logging
+    import warnings
+
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not verbose:

@@ -460,6 +460,23 @@ def test_signal_stops_within_a_step_and_leaves_nothing(flow, tmp_path, name):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("place", ["parser", "_prepare_process", "open_missing"])
+def test_an_early_stop_is_answered(main, monkeypatch, place):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, place, stop)
+    assert main("nodes") == (130, "", "stopped.\n")
+
+
+def test_little_is_imported_before_ctrl_c_is_answered():
+    code = (
+        "import sys; import sora_dit.headless.cli; print([one for one in sys.modules if one.startswith('sora_dit.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['sora_dit.headless', 'sora_dit.headless.streams', 'sora_dit.headless.cli']\n"
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
 @pytest.mark.parametrize("ignored", [True, False])
 def test_under_nohup_a_closed_terminal_does_not_stop_the_run(ignored):
