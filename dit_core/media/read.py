@@ -16,15 +16,8 @@ from torch import Tensor
 from ..errors import MediaError
 from ..memory import gigabytes, machine_memory
 from .animation import is_animation, read_animation, read_animation_metadata
-from .audio import read_sound
-from .probe import common_rate, exact_fps, in_words
-
-# SWS_BICUBIC | FULL_CHR_H_INT | FULL_CHR_H_INP | ACCURATE_RND: without these, swscale repeats each chroma sample 2x2.
-_SCALING = 4 | 0x2000 | 0x4000 | 0x40000
-_WORTH_SEEKING = 2.0  # seconds; nearer frames are reached as fast by decoding
-# AVColorSpace -> PyAV's name of the matrix (ITU-T H.273, table 4).
-_MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
-_HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+from .film import Film
+from .probe import exact_fps, in_words
 
 
 @dataclass(frozen=True)
@@ -162,7 +155,7 @@ def _require_room(path: Path, count: int, picture: np.ndarray) -> None:
 def open_source(path: Path, plain: bool = False) -> Animation | Film:
     """What `path` holds, ready to give its frames. Raises what `in_words` puts into words."""
     if not is_animation(path):
-        return Film(path, _plainly if plain else _to_rgb)
+        return Film(path, plain)
     pictures, fps, notes = read_animation(path)
     # Pictures shown for different times are brought to one rate.
     return Animation(_resampled(pictures, fps, fps) if notes else pictures, fps, notes)
@@ -196,192 +189,6 @@ class Animation:
     def sound(self, start: float, seconds: float) -> None:
         """None: pictures make no sound."""
         return None
-
-
-class Film:
-    """The first picture track of a file that FFmpeg can read.
-
-    Attributes:
-        fps: frames per second. count: frames decoded so far.
-        announced: frames the header tells of, 0 where it does not. seconds: length by the header, or None.
-        notes: remarks, sentences. damage: what was found broken by the time the frames have ended, a sentence.
-    """
-
-    def __init__(self, path: Path, to_rgb: Callable[..., np.ndarray] | None = None):
-        import av
-
-        self._to_rgb = to_rgb or _to_rgb
-        self._path, self.count, self.notes, self.damage = path, 0, [], None
-        with av.open(str(path), metadata_errors="replace") as container:
-            if container.format.name.endswith("_pipe") or container.format.name == "image2":
-                kind = container.format.name.removesuffix("_pipe")
-                raise MediaError(f"{path} is a picture ({kind}), not a video; expected a video file.")
-            stream = _picture_track(container)
-            if stream is None:
-                what = "has sound but no picture" if container.streams.audio else "holds no picture, or is damaged"
-                raise MediaError(f"{path} {what}; expected a video file.")
-            if stream.codec_context is None:
-                raise MediaError(f"{path} holds video that the installed PyAV {av.__version__} has no decoder for.")
-            self.fps = _frame_rate(stream, path)
-            self.announced = stream.frames
-            length = stream.duration * stream.time_base if stream.duration else Fraction(container.duration or 0, 10**6)
-            self.seconds = float(length) or None
-            if (name := _HDR.get(stream.codec_context.color_trc)) is not None:
-                self.notes.append(f"The video is HDR ({name}); its colours are read without tone mapping.")
-
-    def frames(
-        self,
-        start: float = 0.0,
-        size: tuple[int, int] | None = None,
-        wanted: Callable[[float], bool] | None = None,
-    ) -> Iterator[tuple[float, np.ndarray]]:
-        """Decode one frame at a time, none of them kept.
-
-        Args:
-            start: seconds on the file's clock; frames before are left out, and where the file allows, not decoded.
-            size: (width, height) to bring frames to (bicubic, antialiased); None = their own.
-            wanted: tells by its time whether a frame is given out; the others cost no conversion.
-
-        Yields: (time in seconds on the file's clock, `[H, W, 3]` uint8 or uint16).
-        """
-        given = float("-inf")
-        own = None
-        if start > _WORTH_SEEKING:
-            try:
-                for frame, time in self._decode(start):
-                    own = own or (frame.width, frame.height)
-                    if wanted is None or wanted(time):
-                        yield time, self._to_rgb(frame, own, size)
-                    given = time
-                return
-            except _BadSeek:
-                pass  # on from the frame that was reached, decoding from the beginning
-        for frame, time in self._decode(None):
-            own = own or (frame.width, frame.height)
-            if time >= start and time > given and (wanted is None or wanted(time)):
-                yield time, self._to_rgb(frame, own, size)
-
-    def _decode(self, start: float | None) -> Iterator[tuple[Any, float]]:
-        """(decoded frame, its time) of the whole file, noting damage; or, with `start`, from that time on.
-
-        Raises `_BadSeek` when the file cannot be read right from there.
-        """
-        import av
-
-        with av.open(str(self._path), metadata_errors="replace") as container:
-            stream = _picture_track(container)
-            stream.thread_type = "AUTO"
-            damaged, faulty = False, 0
-            try:
-                if start is not None:
-                    yield from _from_key_frame(container, stream, start)
-                    return
-                for frame in container.decode(stream):
-                    time = frame.time if frame.time is not None else float(self.count / self.fps)
-                    self.count += 1
-                    faulty += frame.is_corrupt
-                    yield frame, time
-            except av.error.InvalidDataError:
-                if start is not None:
-                    raise _BadSeek from None
-                if self.count == 0:
-                    raise
-                damaged = True  # what was read is good; older FFmpeg fails here where newer ones just end
-        self._find_damage(damaged, faulty)
-
-    def _find_damage(self, broken: bool, faulty: int) -> None:
-        found = []
-        if faulty:
-            found.append(f"The file is damaged: {faulty} of its {self.count} frames could be read in part only.")
-        if broken or self.count < self.announced - 1:  # edit lists may rightly hide one
-            announced = self.announced or "more"
-            found.append(f"The file announces {announced} frames, but {self.count} could be read: it may be cut short.")
-        self.notes += found
-        self.damage = " ".join(found) or None
-
-    def sound(self, start: float, seconds: float) -> dict[str, Any] | None:
-        """Of that stretch, as `read_sound`; None where the file has none."""
-        return read_sound(self._path, start, float(seconds))
-
-
-def _picture_track(container):
-    """The first video track that is not the cover picture of a piece of music; None without one."""
-    from av.stream import Disposition
-
-    moving = (s for s in container.streams.video if not Disposition.attached_pic & s.disposition)
-    return next(moving, None)
-
-
-def _frame_rate(stream, path: Path) -> Fraction:
-    """The file's frame rate; time stamps in milliseconds (WebM) blur it a little."""
-    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-    if not rate or rate <= 0:
-        raise MediaError(f"{path} does not say its frame rate; expected a video file.")
-    return common_rate(Fraction(rate), Fraction(1, 10_000)).limit_denominator(100_000)
-
-
-class _BadSeek(Exception):
-    """The file has no index, no key frame that stands alone, or time stamps that only its beginning explains."""
-
-
-def _from_key_frame(container, stream, start: float) -> Iterator[tuple[Any, float]]:
-    """(decoded frame, its time) from `start` seconds on, decoding from the key frame before it. Raises `_BadSeek`.
-
-    What a file marks as a key frame may lean on frames before it: the decoder marks the garbage that it then gives.
-    """
-    import av
-
-    try:
-        container.seek(int(start / stream.time_base), stream=stream)
-    except av.FFmpegError:
-        raise _BadSeek from None
-    is_first = True
-    for frame in container.decode(stream):
-        if frame.time is None or frame.is_corrupt or is_first and not (frame.key_frame and frame.time <= start):
-            raise _BadSeek
-        is_first = False
-        if frame.time >= start:
-            yield frame, frame.time
-    if is_first:
-        raise _BadSeek
-
-
-def _to_rgb(frame, own: tuple[int, int], size: tuple[int, int] | None = None) -> np.ndarray:
-    """`[H, W, 3]` sRGB of one decoded frame, upright; 16 bits where the file has more than 8.
-
-    own: the file's (width, height) before turning upright. size: (width, height) wanted, upright; None = its own.
-    """
-    deep = max((component.bits for component in frame.format.components), default=8) > 8
-    options: dict[str, Any] = {}
-    if not frame.format.is_rgb and frame.format.name not in ("pal8", "gray", "monow", "monob"):
-        # Files that do not say are BT.709 when large and BT.601 when small, as players assume.
-        guess = "ITU709" if frame.height >= 720 or frame.width >= 1280 else "ITU601"
-        full = frame.color_range == 2 or frame.format.name.startswith("yuvj")
-        options = {
-            "src_colorspace": _matrix(_MATRICES.get(int(frame.colorspace), guess)),
-            "src_color_range": "JPEG" if full else "MPEG",
-            # RGB has no range, but PyAV 14 skips the matrix when source and target range are equal.
-            "dst_color_range": "MPEG" if full else "JPEG",
-        }
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
-    width, height = own if size is None else size[::-1] if turns % 2 else size
-    picture = frame.reformat(width, height, format="rgb48le" if deep else "rgb24", interpolation=_SCALING, **options)
-    array = picture.to_ndarray()
-    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
-
-
-def _plainly(frame, own: tuple[int, int], size: tuple[int, int] | None = None) -> np.ndarray:
-    """`[H, W, 3]` uint8 of one decoded frame by PyAV's defaults; arguments as of `_to_rgb`."""
-    wanted = size or own
-    if (frame.width, frame.height) != wanted:
-        frame = frame.reformat(*wanted)
-    return frame.to_ndarray(format="rgb24")
-
-
-def _matrix(name: str) -> str:
-    from av.video.reformatter import Colorspace
-
-    return name if name in Colorspace.__members__ else "ITU709"  # older PyAV lacks BT2020
 
 
 def _resampled(frames: Iterator, rate: Fraction, own: Fraction) -> Iterator[tuple[float, np.ndarray]]:

@@ -16,7 +16,7 @@ from sora_dit.dit_core.data import Bucket, BucketRules, ClipSet, Fingerprint, Sk
 from sora_dit.dit_core.data.clips import bucket_counts
 from sora_dit.dit_core.data.fit import covering, middle
 from sora_dit.dit_core.errors import DataError, MediaError
-from sora_dit.dit_core.media import read as media_read
+from sora_dit.dit_core.media import film as media_film
 from sora_dit.dit_core.media import write_video
 from sora_dit.dit_core.training.sky_data import SkySource
 
@@ -132,14 +132,14 @@ def test_reading_from_the_middle_gives_the_same_frames(long_film, number, monkey
     clips = ClipSet(long_film, BucketRules(256, 9, 9, 8), split_cuts=False)
     mine = [index for index, window in enumerate(clips.windows) if window.file == number]
     decoded = []
-    original = media_read.Film._decode
+    original = media_film.Film._decode
 
     def counting(self, start):
         for frame in original(self, start):
             decoded.append(frame[1])
             yield frame
 
-    monkeypatch.setattr(media_read.Film, "_decode", counting)
+    monkeypatch.setattr(media_film.Film, "_decode", counting)
     for index in (mine[0], mine[8], mine[-1], mine[3]):
         decoded.clear()
         frames = clips.windows[index].frames
@@ -148,14 +148,14 @@ def test_reading_from_the_middle_gives_the_same_frames(long_film, number, monkey
 
 
 def test_a_file_that_cannot_be_read_from_the_middle_is_read_from_the_beginning(long_film, monkeypatch):
-    original, tried = media_read._from_key_frame, []
+    original, tried = media_film._from_key_frame, []
 
     def failing(container, stream, start):
         tried.append(start)
         yield from itertools.islice(original(container, stream, start), 4)
-        raise media_read._BadSeek
+        raise media_film._BadSeek
 
-    monkeypatch.setattr(media_read, "_from_key_frame", failing)
+    monkeypatch.setattr(media_film, "_from_key_frame", failing)
     clips = ClipSet(long_film, BucketRules(256, 9, 9, 8), split_cuts=False)
     for index in range(20, 30):
         assert numbers(clips.clip(index)) == [k % 64 for k in clips.windows[index].frames]

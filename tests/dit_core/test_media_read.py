@@ -222,6 +222,41 @@ def test_a_video_cut_in_the_middle_is_read_as_far_as_it_goes(tmp_path):
     assert clip.notes == (f"The file announces 17 frames, but {len(clip.frames)} could be read: it may be cut short.",)
 
 
+@pytest.mark.parametrize(("name", "codec"), [("x.webm", "vp9"), ("x.mkv", "h264")])
+def test_a_matroska_cut_in_the_middle_is_told_by_its_length(tmp_path, name, codec):
+    noise = torch.rand(24, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    write_video(tmp_path / name, noise, 8, codec=codec)
+    assert read_video(tmp_path / name).notes == ()
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[: (tmp_path / name).stat().st_size // 2])
+    clip = read_video(tmp_path / name)
+    (note,) = clip.notes
+    assert 0 < len(clip.frames) < 20 and note.startswith(f"The file announces 3.0 s, but the {len(clip.frames)} frames")
+    assert note.endswith("it may be cut short.")
+    assert read_video(tmp_path / name, max_frames=3).notes == (), "the end was not looked at"
+
+
+@pytest.mark.parametrize("times", [[0, 125, 250, 375], [0, 40, 80, 1000, 1040], [0], [700, 825, 950]])
+@pytest.mark.parametrize("with_sound", [True, False])
+def test_a_whole_matroska_is_not_called_damaged(tmp_path, times, with_sound):
+    """Variable frame rates, a late start, one picture for all of it, and sound that goes on after the pictures."""
+    with av.open(str(tmp_path / "x.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "bgr0"
+        sound = container.add_stream("pcm_s16le", rate=8000) if with_sound else None
+        for time in times:
+            frame = av.VideoFrame(32, 32, "bgr0")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if with_sound:
+            tone = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 5), np.int16), format="s16", layout="mono")
+            tone.sample_rate = 8000
+            container.mux(sound.encode(tone))
+            container.mux(sound.encode(None))
+    clip = read_video(tmp_path / "x.mkv")
+    assert clip.notes == () and len(clip.frames) == len(times)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
