@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..folders import walk
 from .scan import Problem
 
 FILE_COLUMNS = ("file", "file_name", "filename", "path", "video")
@@ -33,15 +34,12 @@ class Row:
 
 def find_tables(folder: Path) -> list[Path]:
     """Caption tables in a folder and below it, sorted."""
-    tables = []
-    for place, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        tables += [
-            Path(place) / name
-            for name in files
-            if not name.startswith(".") and (name.lower() in CSV_NAMES or name.lower().endswith(".jsonl"))
-        ]
-    return sorted(tables)
+    return sorted(
+        place / name
+        for place, files in walk(folder)
+        for name in files
+        if name.lower() in CSV_NAMES or name.lower().endswith(".jsonl")
+    )
 
 
 def read_table(

@@ -5,13 +5,14 @@ Only headers and first frames are read. What cannot be read is reported with its
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from ..checkpoint.atomic import reason
 from ..errors import DataError, MediaError
+from ..folders import walk
 from ..media import VideoStream
 from ..media.probe import exact_fps
 from .images import image_facts, numbered
@@ -71,7 +72,10 @@ class ClipFile:
 
 @dataclass(frozen=True)
 class Scan:
-    """Clips in the order of their names, what could not be read, and other files (paths below the folder)."""
+    """Clips in the order of their names, what could not be read, and other files (paths below the folder).
+
+    Links to folders that are not followed are among the other files, with a slash at the end.
+    """
 
     folder: Path
     clips: tuple[ClipFile, ...]
@@ -87,7 +91,7 @@ class _Found:
 
 
 def scan(folder: str | Path, image_fps: float | Fraction = 24, on_progress: Progress | None = None) -> Scan:
-    """Find the clips in `folder` and everything below it. Names that begin with a dot are passed over.
+    """Find the clips in `folder` and everything below it, as `walk` does.
 
     Args:
         image_fps: frame rate that a series of images is taken to have.
@@ -100,8 +104,8 @@ def scan(folder: str | Path, image_fps: float | Fraction = 24, on_progress: Prog
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {what}; expected a folder with clips to train on.")
-    found, ignored = _find(folder)
-    clips, problems = [], []
+    found, ignored, problems = _find(folder)
+    clips = []
     for done, item in enumerate(found):
         if on_progress is not None:
             on_progress(done, len(found), item.name)
@@ -118,22 +122,29 @@ def _nothing(folder: Path, problems: list[Problem], ignored: list[str]) -> str:
     wanted = "expected videos, animated GIF or WebP files, or folders of numbered images"
     if problems:
         reasons = " ".join(problem.sentence for problem in problems[:3])
-        return f"{folder} holds {len(problems)} clips, but none can be read; {wanted}. {reasons}"
+        return f"{folder} holds {len(problems)} clips or folders, but none can be read; {wanted}. {reasons}"
     if ignored:
         names = ", ".join(ignored[:5]) + (", …" if len(ignored) > 5 else "")
         return f"{folder} holds no clips, only other files ({names}); {wanted}."
     return f"{folder} is empty; {wanted}."
 
 
-def _find(folder: Path) -> tuple[list[_Found], list[str]]:
-    """Candidates by their names alone, sorted; and the paths of all other files."""
+def _find(folder: Path) -> tuple[list[_Found], list[str], list[Problem]]:
+    """Candidates by their names alone, sorted; the paths of all other files; folders that cannot be looked into."""
     found: list[_Found] = []
     ignored: list[str] = []
-    for place, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here = Path(place)
+    problems: list[Problem] = []
+
+    def closed(error: OSError) -> None:
+        name = Path(error.filename).relative_to(folder).as_posix()
+        sentence = f"{error.filename} cannot be looked into: {reason(error)}; expected a folder that may be read."
+        problems.append(Problem("unreadable", name, sentence))
+
+    def not_followed(link: Path) -> None:
+        ignored.append(f"{link.relative_to(folder).as_posix()}/")
+
+    for here, files in walk(folder, closed, not_followed):
         below = "" if here == folder else here.relative_to(folder).as_posix()
-        files = sorted(name for name in files if not name.startswith("."))
         films = [name for name in files if _is_film(here / name)]
         stems = {Path(name).stem for name in films}
         # A picture named like a video beside it is its preview, not a frame of a series.
@@ -146,7 +157,7 @@ def _find(folder: Path) -> tuple[list[_Found], list[str]]:
             found.append(_Found(label, here, tuple(names)))
             used.update(names)
         ignored += [f"{below}/{name}".lstrip("/") for name in files if name not in used]
-    return sorted(found, key=lambda item: item.name), sorted(ignored)
+    return sorted(found, key=lambda item: item.name), sorted(ignored), problems
 
 
 def _is_image(name: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -97,6 +99,46 @@ def test_gaps_in_the_numbers_are_told(tmp_path):
     images(tmp_path / "run", count=2)
     images(tmp_path / "run", count=2, start=7)
     assert "from 002.png to 007.png" in scan(tmp_path).clips[0].notes[0]
+
+
+def linked(path, target):
+    try:
+        path.symlink_to(target, target_is_directory=True)
+    except OSError:
+        pytest.skip("this system lets nobody make links")
+
+
+def test_links_to_folders_elsewhere_are_followed_and_those_that_lead_back_are_named(tmp_path):
+    root, outside = tmp_path / "in" / "clips", tmp_path / "elsewhere"
+    film(root / "sub" / "a.mp4")
+    film(outside / "b.mp4")
+    (outside / "captions.csv").write_text("file,caption\nb.mp4,from elsewhere\n")
+    linked(outside / "round", outside)  # three that would never end, and two that would give clips twice
+    linked(root / "self", root)
+    linked(root / "up", tmp_path / "in")
+    linked(root / "same", root / "sub")
+    linked(root / "far", outside)
+    linked(root / "far again", outside)
+    found = scan(root)
+    assert [clip.name for clip in found.clips] == ["far/b.mp4", "sub/a.mp4"] and found.problems == ()
+    assert found.ignored == ("far again/", "far/captions.csv", "far/round/", "same/", "self/", "up/")
+    assert read_captions(found).captions["far/b.mp4"].wordings == ("from elsewhere",)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_said(tmp_path, monkeypatch):
+    film(tmp_path / "a.mp4")
+    film(tmp_path / "closed" / "b.mp4")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # a chmod holds off nobody who may do everything
+    (problem,) = scan(tmp_path).problems
+    assert (problem.kind, problem.file) == ("unreadable", "closed")
+    assert problem.sentence.startswith(f"{tmp_path / 'closed'} cannot be looked into: ")
 
 
 @pytest.fixture(scope="module")
