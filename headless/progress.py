@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+import unicodedata
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -28,6 +29,21 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def columns(text: str) -> int:
+    """Columns that a text takes on a terminal: Chinese, Japanese and Korean letters take two, accents none."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.category(letter) in ("Mn", "Me", "Cf") for letter in text)
+
+
+def cut(text: str, room: int) -> str:
+    """The text, or its beginning with dots behind it, in at most `room` columns."""
+    if columns(text) <= room:
+        return text
+    while text and columns(text) > room - 3:
+        text = text[:-1]
+    return text + "..."
+
+
 class TextProgress(NoProgress):
     """Writes progress to `stream`. interactive: rewrite the current line with a carriage return."""
 
@@ -38,7 +54,7 @@ class TextProgress(NoProgress):
         self.total = self.count = 0
         self.lock = threading.Lock()
         self.lost = False  # the stream took no more
-        self.width = 0  # characters on the line that is being rewritten
+        self.width = 0  # columns of the line that is being rewritten
         self.last_drawn = 0.0
         self.numbers: dict[str, int] = {}
         self.first_step: dict[str, tuple[int, float]] = {}
@@ -105,9 +121,10 @@ class TextProgress(NoProgress):
 
     def _rewrite(self, text: str) -> None:
         room = shutil.get_terminal_size().columns - 1
-        text = text if len(text) <= room else text[: max(room - 3, 0)] + "..."
-        self._write("\r" + text.ljust(self.width))
-        self.width = len(text)
+        text = cut(text, room)
+        taken = columns(text)
+        self._write("\r" + text + " " * (self.width - taken))
+        self.width = taken
 
     def _line(self, text: str) -> None:
         if self.width:

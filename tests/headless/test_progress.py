@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from sora_dit.headless.progress import TextProgress, duration
+from sora_dit.headless.progress import TextProgress, columns, duration
 from sora_dit.headless.session import NoProgress, Note, RunningNode, Session, current, node_running, use
 
 NODE = RunningNode("5", "Denoise", "SoraDiTDenoise")
@@ -50,6 +50,24 @@ def test_long_lines_are_cut_to_the_terminal(monkeypatch):
     stream = io.StringIO()
     TextProgress(stream, interactive=True).node_started(RunningNode("1", "A" * 100, "X"))
     assert len(stream.getvalue().strip("\r")) == 29
+
+
+@pytest.mark.parametrize("title", ["空に浮かぶ赤い気球", "e\u0301tude", "🎈 Denoise"])
+def test_nothing_of_a_wide_line_is_left_on_the_terminal(title):
+    stream = io.StringIO()
+    progress = TextProgress(stream, interactive=True)
+    progress.node_started(RunningNode("1", title, "X"))
+    progress._rewrite("short")
+    first, second = stream.getvalue().split("\r")[1:]
+    assert columns(second) == columns(first) and second.startswith("short")
+    assert columns("空é🎈") == 5 and columns("e\u0301") == 1
+
+
+def test_wide_lines_are_cut_to_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    stream = io.StringIO()
+    TextProgress(stream, interactive=True).node_started(RunningNode("1", "空" * 100, "X"))
+    assert 27 <= columns(stream.getvalue().strip("\r")) <= 29
 
 
 def test_a_title_that_the_console_cannot_show():
