@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -98,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="write the result as JSON to standard output")
     common.add_argument("--verbose", action="store_true", help="show tracebacks and what libraries log")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = functools.partial(commands.add_parser, allow_abbrev=False)
     workflow = argparse.ArgumentParser(add_help=False)
     workflow.add_argument("file", metavar="FILE", help="workflow: what the editor saves, or API format")
     workflow.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help=_SET_HELP)
@@ -107,20 +109,20 @@ def parser() -> argparse.ArgumentParser:
         "--models", action="append", default=[], metavar="DIR", help="folder with weight files. May be repeated"
     )
     workflow.add_argument("--output", default="output", metavar="DIR", help="where files are saved (default: output)")
-    run = commands.add_parser("run", parents=[workflow, common], help="run a workflow", allow_abbrev=False)
+    run = command("run", parents=[workflow, common], help="run a workflow")
     run.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     run.add_argument("--dtype", default="auto", help="auto (default), float32, bfloat16, float16")
     run.add_argument("--quiet", action="store_true", help="no progress")
-    commands.add_parser("check", parents=[workflow, common], help="check a workflow without running it")
-    nodes = commands.add_parser("nodes", parents=[common], help="list the nodes, or describe one")
+    command("check", parents=[workflow, common], help="check a workflow without running it")
+    nodes = command("nodes", parents=[common], help="list the nodes, or describe one")
     nodes.add_argument("node", nargs="?", help="id or name of a node to describe")
-    convert = commands.add_parser("convert", parents=[common], help="editor format to API format")
+    convert = command("convert", parents=[common], help="editor format to API format")
     convert.add_argument("file", metavar="FILE", help="workflow as the editor saves it")
     convert.add_argument("-o", "--output", metavar="OUT", help="file to write (default: standard output)")
     convert.add_argument(
         "--object-info", metavar="FILE", help="ComfyUI's /object_info as JSON, for nodes that this pack does not have"
     )
-    curves = commands.add_parser("curves", parents=[common], help="draw how a training goes", allow_abbrev=False)
+    curves = command("curves", parents=[common], help="draw how a training goes")
     curves.add_argument("folder", metavar="FOLDER", help="of the training: it holds log.jsonl; it may be running")
     curves.add_argument("-o", "--output", metavar="OUT", help="picture to write (default: curves.png in the folder)")
     curves.add_argument("--samples", metavar="OUT", help="picture of the samples over the steps to write as well")

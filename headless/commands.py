@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import sys
 import textwrap
 import threading
@@ -36,6 +37,7 @@ def _answers(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse
     def answer(options: argparse.Namespace) -> int:
         try:
             _refuse_empty(options)
+            _find_home(options)
             return command(options)
         except SoraDiTError as error:
             return _refuse(options, error)
@@ -49,6 +51,16 @@ def _refuse_empty(options: argparse.Namespace) -> None:
         given = getattr(options, name, None)
         if "" in (given if isinstance(given, list) else [given]):
             raise UsageError(f"{called} is an empty text; expected a name.")
+
+
+def _find_home(options: argparse.Namespace) -> None:
+    """`~` is the home folder also where the shell leaves it: in quotes, and behind the `=` of an option."""
+    for name in _NAMED.keys() - {"node"}:
+        given = getattr(options, name, None)
+        if isinstance(given, list):
+            setattr(options, name, [os.path.expanduser(one) for one in given])
+        elif given is not None:
+            setattr(options, name, os.path.expanduser(given))
 
 
 @_answers
@@ -267,6 +279,8 @@ def _show_result(options: argparse.Namespace, job: Job, result: RunResult) -> No
 def _node_called(name: str, registry: Registry) -> str:
     known = {one.lower(): one for one in registry.classes}
     known |= {(registry.schema(one).display_name or one).lower(): one for one in registry.classes}
+    for called, one in list(known.items()):  # "Denoise" of "Denoise (Sora DiT)"
+        known.setdefault(called.partition(" (")[0], one)
     if name.lower() in known:
         return known[name.lower()]
     close = nearest(name, known)

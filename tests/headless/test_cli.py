@@ -144,6 +144,10 @@ USAGE = [
     (["fly"], "invalid choice: 'fly'"),
     (["run"], "the following arguments are required: FILE"),
     (["run", "x.json", "--sett", "a=b"], "unrecognized arguments: --sett"),
+    (["check", "x.json", "--outp", "a"], "unrecognized arguments: --outp"),
+    (["nodes", "--verb"], "unrecognized arguments: --verb"),
+    (["convert", "x.json", "--object", "a"], "unrecognized arguments: --object"),
+    (["curves", "x", "--sampl", "a"], "unrecognized arguments: --sampl"),
     (["run", "nowhere.json"], "error: nowhere.json does not exist; expected a workflow file (.json)."),
     (["run", "."], "error: . is a folder; expected a workflow file (.json)."),
     (["run", "flow.json", "--seed", "x"], "argument --seed: got 'x'; expected a whole number"),
@@ -298,6 +302,25 @@ def test_an_empty_name_is_refused(main, flow, tmp_path, typed, name):
     code, out, err = main(*arguments)
     assert (code, out, err) == (2, "", f"error: {name} is an empty text; expected a name.\n")
     assert [one.name for one in tmp_path.iterdir()] == ["flow.json"]
+
+
+def test_the_home_folder_is_found_where_the_shell_leaves_it(main, flow, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    (tmp_path / "home/models").mkdir(parents=True)
+    path = flow()
+    assert main("run", path, "--output=~/o", "--models", "~/models", "--quiet")[0] == 0
+    assert (tmp_path / "home/o/clip.txt").exists() and not (tmp_path / "~").exists()
+    assert main("convert", path, "-o", "~/api.json")[0] == 0 and (tmp_path / "home/api.json").exists()
+
+
+def test_a_node_may_be_called_by_the_name_before_the_pack(main, fakes, monkeypatch):
+    monkeypatch.setattr(fakes, "NODES", [*fakes.NODES, fakes.make("FarAway", [], [], None, "Stirring (The Pack)")])
+    from sora_dit import nodes
+
+    monkeypatch.setattr(nodes, "node_classes", lambda: fakes.NODES)
+    assert "Stirring (The Pack) (FarAway)" in main("nodes", "stirring")[1]
+    assert main("nodes", "stirrin")[2] == "error: There is no node 'stirrin'. Did you mean 'FarAway'?\n"
 
 
 def with_text(text):
