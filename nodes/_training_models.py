@@ -9,18 +9,28 @@ from ..dit_core.errors import ConfigError, SoraDiTError
 from . import _checks, _training, _training_data, host
 from .handles import SoraDit
 
+WIDTHS, HEADS = (24, 8192), (1, 128)  # least and most
 
-def check_heads(width: int | None, heads: int | None) -> None:
-    """Raise `ConfigError` unless the width can be shared out to the heads."""
-    if None in (width, heads):
+
+def check_heads(heads: int | None) -> None:
+    """Raise `ConfigError` unless a model can have so many heads."""
+    if heads is not None and not HEADS[0] <= heads <= HEADS[1]:
+        raise ConfigError(f"got {_checks.digits(heads)}; expected {HEADS[0]} to {HEADS[1]}.")
+
+
+def check_width(width: int | None, heads: int | None) -> None:
+    """Raise `ConfigError` unless the width is possible and can be shared out to the heads."""
+    if width is not None and not WIDTHS[0] <= width <= WIDTHS[1]:
+        raise ConfigError(f"got {_checks.digits(width)}; expected {WIDTHS[0]} to {WIDTHS[1]}.")
+    if None in (width, heads) or not HEADS[0] <= heads <= HEADS[1]:
         return
-    each = width / heads
-    if each != int(each) or int(each) % 2 or each < 6:
-        low, high = _checks.nearest(width, 2 * heads)
-        low = max(low, 6 * heads)
+    step, least = 2 * heads, 6 * heads
+    if width % step or width < least:
+        low, high = _checks.nearest(max(width, least), step)
+        near = f"widths for {heads} heads are {low} and {high}" if high <= WIDTHS[1] else f"width is {low}"
         raise ConfigError(
-            f"width is {width} and heads is {heads}, which gives heads of {each:g}; expected an even whole number of "
-            f"at least 6. The nearest widths for {heads} heads are {low} and {max(high, low + 2 * heads)}."
+            f"width is {width} and heads is {heads}, which gives heads of {width / heads:g}; expected an even whole "
+            f"number of at least 6. The nearest {near}."
         )
 
 

@@ -23,11 +23,11 @@ class SoraDiTNewModel(io.ComfyNode):
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of the latents that it will make."),
                 io.Clip.Input("clip", tooltip="The text encoder that it will listen to."),
-                whole("width", 256, 24, 8192, "Numbers in a token, 24 to 8192, a multiple of 2 x heads. Twice as many "
-                      "make about 4 times the weights and the time."),
+                whole("width", 256, *_training_models.WIDTHS, "Numbers in a token, 24 to 8192, a multiple of 2 x "
+                      "heads. Twice as many make about 4 times the weights and the time."),
                 whole("depth", 6, 1, 100, "Blocks one after the other, 1 to 100. Weights and time grow with it."),
-                whole("heads", 4, 1, 128, "Attention heads, 1 to 128. width / heads is usually 64 or 128; at least 6, "
-                      "and even."),
+                whole("heads", 4, *_training_models.HEADS, "Attention heads, 1 to 128. width / heads is usually 64 or "
+                      "128; at least 6, and even."),
                 whole("patch", 1, 1, 8, "Latent cells in a token, along width and height, 1 to 8. 1 is finest; 2 is 4 "
                       "times fewer tokens, faster, and coarser until late in the training."),
                 choice("objective", ["flow", "epsilon", "v"], "What is predicted. flow: the direction from clip to "
@@ -56,7 +56,10 @@ class SoraDiTNewModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, width=None, heads=None) -> bool | str:
-        return _checks.verdict(width=lambda: _training_models.check_heads(width, heads))
+        return _checks.verdict(
+            width=lambda: _training_models.check_width(width, heads),
+            heads=lambda: _training_models.check_heads(heads),
+        )
 
     @classmethod
     def execute(cls, vae, clip, latents=None, frame_position=8, **shape) -> io.NodeOutput:
