@@ -7,9 +7,11 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ..dit_core.errors import SoraDiTError
+from ..dit_core.folders import walk
 from ._files import fingerprint
 
 RUNS, LATENTS = "sora_dit_training", "sora_dit_latents"
@@ -127,9 +129,10 @@ def folder_identity(folder: Path) -> list:
     """What changes when a file in the folder is added, replaced or removed: a checksum of names, modification times
     and sizes. ComfyUI writes it into the files it saves: names would be told to others, and fill megabytes."""
     found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
-        for name in sorted(files):
-            state = os.stat(os.path.join(place, name))
-            found.append([os.path.relpath(os.path.join(place, name), folder), state.st_mtime_ns, state.st_size])
+    for place, files in walk(folder):
+        for name in files:
+            found.append([os.path.relpath(place / name, folder)])
+            with suppress(OSError):  # a link to nothing
+                state = os.stat(place / name)
+                found[-1] += [state.st_mtime_ns, state.st_size]
     return [hashlib.sha256(repr((str(folder.resolve()), found)).encode()).hexdigest()]
