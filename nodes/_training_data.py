@@ -148,6 +148,10 @@ def _remarks(clips: Any) -> list[str]:
     bad = [problem for problem in clips.survey.problems if problem.kind == "unreadable"]
     if bad:
         remarks.append(f"{_count(len(bad), 'file')} cannot be read and left out. {bad[0].sentence}")
+    if other := clips.survey.ignored:
+        named = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+        which = _count(len(other), "other file or folder is", "other files or folders are")
+        remarks.append(f"{which} not used: {named}.")
     if clips.too_short:
         remarks.append(
             f"{_count(len(clips.too_short), 'stretch', 'stretches')} too short and left out. "

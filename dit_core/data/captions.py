@@ -48,11 +48,13 @@ class CaptionBook:
         captions: a `Caption` for every clip of the scan.
         problems: rows and lines that were passed over (clips that do not exist, broken JSON).
         refused: texts and tables that cannot be used at all: training without them would be training on other captions.
+        files: all texts and tables, used or refused, as paths below the folder.
     """
 
     captions: dict[str, Caption]
     problems: tuple[Problem, ...]
     refused: tuple[Problem, ...]
+    files: frozenset[str] = frozenset()
 
     def require(self) -> None:
         """Raise `DataError` when a caption file cannot be used."""
@@ -64,7 +66,8 @@ class CaptionBook:
 
 def read_captions(found: Scan) -> CaptionBook:
     """Captions for all clips of a scan, by the rules on top of this module."""
-    rows, problems, refused = _all_rows(found)
+    tables = find_tables(found.folder)
+    rows, problems, refused = _all_rows(found, tables)
     captions = {}
     for clip in found.clips:
         try:
@@ -80,7 +83,8 @@ def read_captions(found: Scan) -> CaptionBook:
         else:
             words = folder_words(clip)
             captions[clip.name] = Caption((words,), "folder") if words else Caption((), "none")
-    return CaptionBook(captions, tuple(problems), tuple(refused))
+    files = {caption.file for caption in captions.values()} | {_name(table, found) for table in tables}
+    return CaptionBook(captions, tuple(problems), tuple(refused), frozenset(files))
 
 
 def folder_words(clip: ClipFile) -> str:
@@ -124,7 +128,11 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def _all_rows(found: Scan) -> tuple[dict[str, list[Row]], list[Problem], list[Problem]]:
+def _name(path: Path, found: Scan) -> str:
+    return path.relative_to(found.folder).as_posix()
+
+
+def _all_rows(found: Scan, tables: Iterable[Path]) -> tuple[dict[str, list[Row]], list[Problem], list[Problem]]:
     """Rows of all tables by the name of the clip that they mean; lines passed over; tables refused."""
     by_name = {clip.name: clip.name for clip in found.clips}
     unread = {problem.file for problem in found.problems}
@@ -135,8 +143,8 @@ def _all_rows(found: Scan) -> tuple[dict[str, list[Row]], list[Problem], list[Pr
     clips = by_name.keys() | unread
     rows: dict[str, list[Row]] = {}
     problems, refused = [], []
-    for table in find_tables(found.folder):
-        name = table.relative_to(found.folder).as_posix()
+    for table in tables:
+        name = _name(table, found)
         try:
             read, bad = read_table(table, read_text(table), found.folder, clips.__contains__)
         except DataError as error:

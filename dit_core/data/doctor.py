@@ -112,6 +112,11 @@ def _files(found: Survey) -> list[Finding]:
             tuple(f"{c.file.name}: {_seconds(c):.1f} s of {c.file.seconds:.1f} s" for c in brief),
         ),
         Finding(
+            "other files", "note", f"{_some(found.ignored, 'other file or folder', 'other files or folders')} "
+            f"{_are(found.ignored)} not used.", found.ignored,
+            "Look whether clips are among them; images are a clip where they are numbered.",
+        ),
+        Finding(
             "remarks", "note", f"There {_are(remarks)} {_some(remarks, 'remark')} on what was read.",
             tuple(name for name, _ in remarks), "Look whether that is what you meant.",
             tuple(f"{name}: {note}" for name, note in remarks),

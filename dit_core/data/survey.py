@@ -29,6 +29,7 @@ class Survey:
     Attributes:
         clips: those that can be used, in the order of their names.
         problems: files that are left out and captions that were passed over.
+        ignored: other files, and links to folders that are not followed: paths below the folder.
     """
 
     folder: Path
@@ -68,7 +69,8 @@ def survey(
     if not clips:
         reasons = " ".join(problem.sentence for problem in problems[:3])
         raise DataError(f"{folder} holds {len(problems)} clips, but none can be read to its end. {reasons}")
-    return Survey(found.folder, tuple(clips), book, (*problems, *book.problems), found.ignored)
+    ignored = tuple(name for name in found.ignored if name not in book.files)
+    return Survey(found.folder, tuple(clips), book, (*problems, *book.problems), ignored)
 
 
 def _teller(on_progress: Progress | None, done: int, found: Scan, file: ClipFile):
