@@ -15,6 +15,7 @@ from pathlib import Path
 from ..dit_core.checkpoint.atomic import reason
 from ..dit_core.checkpoint.foreign import refuse_by_suffix
 from ..dit_core.errors import SoraDiTError
+from ..dit_core.folders import walk
 
 STARTER = "sora-dit-starter.safetensors"
 STARTER_FOLDER = Path(__file__).resolve().parent.parent / "models" / "starter"
@@ -54,9 +55,8 @@ def list_models(roots: Iterable[Path]) -> list[str]:
     """Relative names (with `/`) of the `.safetensors` files below `roots`, sorted, without repeats."""
     names = set()
     for root in roots:
-        for folder, subfolders, files in os.walk(root, followlinks=True):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            where = Path(folder).relative_to(root)
+        for folder, files in walk(root):
+            where = folder.relative_to(root)
             names.update((where / name).as_posix() for name in files if name.endswith(".safetensors"))
     return sorted(names)
 

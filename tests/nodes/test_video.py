@@ -235,6 +235,17 @@ def test_models_in_folders_named_as_in_comfyui(tmp_path):
     assert "other/a.safetensors" in _files.list_models(roots)
 
 
+def test_links_between_model_folders_may_form_loops(tmp_path):
+    models, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    for place in (models / "deep", elsewhere):
+        place.mkdir(parents=True)
+        (place / "a.safetensors").write_bytes(b"")
+    for name, target in {"x": models, "y": models, "deep/z": models / "deep", "there": elsewhere}.items():
+        (models / name).symlink_to(target, target_is_directory=True)
+    (elsewhere / "back").symlink_to(models, target_is_directory=True)
+    assert _files.list_models([models]) == ["deep/a.safetensors", "there/a.safetensors"]
+
+
 def test_facts_are_found_by_what_led_to_a_result():
     prompt = {
         "1": {"class_type": "Load", "inputs": {"model": "m"}},
