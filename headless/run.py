@@ -65,9 +65,9 @@ def run_workflow(
     set: Mapping[str, Any] | Iterable[str] | str | None = None,  # noqa: A002 - the name of the command's option
     output: str | Path = "output",
     input: str | Path = "input",  # noqa: A002
-    models: str | Path | Iterable[str | Path] = (),
-    device: str = "auto",
-    dtype: str = "auto",
+    models: str | Path | Iterable[str | Path] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
     seed: int | None = None,
     progress: ProgressSink | None = None,
     cancel: threading.Event | None = None,
@@ -77,7 +77,7 @@ def run_workflow(
     """Run a workflow (file or object, API or editor format) and return what it saved.
 
     set: {"Prompt.text": "a red balloon", "3.seed": 7}, nodes by id or title; or "Prompt.text=a red balloon", or several
-    such texts. models: folders with weight files.
+    such texts. models: folders with weight files. device, dtype: as on the command line; None is "auto".
     runner: pass the same `Runner` to several calls and unchanged nodes are not run again.
 
     Raises:
@@ -85,21 +85,28 @@ def run_workflow(
         RunError: a node failed. dit_core.errors.Cancelled: `cancel` was set. `saved` of either lists the files that
             were finished before.
     """
-    folders = [models] if isinstance(models, (str, Path)) else list(models)
-    for name, given in (("models", folders), ("output", [output]), ("input", [input])):
-        if "" in given:
-            raise UsageError(f"{name}: got an empty text; expected a folder.")
     session = Session(
-        output_dir=Path(output),
-        input_dir=Path(input),
-        models_dirs=[Path(one) for one in folders],
-        device=device,
-        dtype=dtype,
+        output_dir=_folders("output", [output])[0],
+        input_dir=_folders("input", [input])[0],
+        models_dirs=_folders("models", models),
+        device=str(device or "auto"),
+        dtype=str(dtype or "auto"),
         progress=progress or NoProgress(),
         cancel=cancel or threading.Event(),
     )
     job = open_job(path_or_dict, session, set or {}, seed, registry)
     return run_job(job, runner or Runner(keep=False))
+
+
+def _folders(name: str, given: str | Path | Iterable[str | Path] | None) -> list[Path]:
+    """One folder or several. Raises `UsageError` for what is no name of one."""
+    if given is None:
+        return []
+    several = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else [given]
+    for one in several:
+        if one == "" or not isinstance(one, (str, os.PathLike)):
+            raise UsageError(f"{name}: got {shown(one)}; expected a folder.")
+    return [Path(one) for one in several]
 
 
 def open_job(
@@ -186,7 +193,9 @@ def _writable(folder: Path) -> Iterator[None]:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except FileExistsError:
-        raise UsageError(f"The output folder {folder} is a file; expected a folder.") from None
+        loose = next((one for one in (folder, *folder.parents) if one.is_symlink() and not one.exists()), None)
+        what = "a file" if loose is None else f"a link to {os.readlink(loose)}, which does not exist"
+        raise UsageError(f"The output folder {loose or folder} is {what}; expected a folder.") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise UsageError(f"The output folder {shown(str(folder), 120)} cannot be written to: {why}.") from None

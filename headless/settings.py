@@ -45,17 +45,27 @@ def apply_settings(
     """
     made: list[Setting] = []
     problems: list[Problem] = []
-    settings = [settings] if isinstance(settings, str) else settings
-    for one in settings.items() if isinstance(settings, Mapping) else settings:
+    for name, *value in _split(settings):
         try:
-            made += _from_text(one, workflow, registry) if isinstance(one, str) else _from_pair(one, workflow, registry)
+            if value:
+                made += _from_pair(name, value[0], workflow, registry)
+            else:
+                made += _from_text(name, workflow, registry)
         except (NoTarget, _Wrong) as wrong:
-            name = one if isinstance(one, str) else one[0]
             problems.append(Problem(None, None, None, f"--set {shown(name, 80)}: {wrong}"))
     if errors(problems):
         raise WorkflowError(problems)
     _make(workflow, registry, made)
     return made
+
+
+def _split(settings: Any) -> list[tuple[Any, ...]]:
+    """(text,) or (name, value) for each setting."""
+    if isinstance(settings, Mapping):
+        return list(settings.items())
+    if isinstance(settings, str) or not isinstance(settings, Iterable):
+        return [(settings,)]
+    return [tuple(one) if isinstance(one, (tuple, list)) and len(one) == 2 else (one,) for one in settings]
 
 
 def set_seed(workflow: Workflow, registry: Registry, seed: int) -> list[Setting]:
@@ -130,9 +140,9 @@ def _make(workflow: Workflow, registry: Registry, made: list[Setting]) -> None:
         workflow.prompt[one.node_id].setdefault("inputs", {})[one.input] = one.value
 
 
-def _from_text(text: str, workflow: Workflow, registry: Registry) -> list[Setting]:
+def _from_text(text: Any, workflow: Workflow, registry: Registry) -> list[Setting]:
     """The first `=` whose left side names an input counts, so both titles and values may hold `=`."""
-    if "=" not in text:
+    if not isinstance(text, str) or "=" not in text:
         raise NoTarget('expected NODE.INPUT=VALUE, such as "Prompt.text=a red balloon".')
     first: NoTarget | None = None
     for position in (index for index, letter in enumerate(text) if letter == "="):
@@ -145,9 +155,9 @@ def _from_text(text: str, workflow: Workflow, registry: Registry) -> list[Settin
     raise first or NoTarget("names no input.")
 
 
-def _from_pair(pair: tuple[str, Any], workflow: Workflow, registry: Registry) -> list[Setting]:
-    value = {"__value__": pair[1]} if isinstance(pair[1], list) else pair[1]
-    return [Setting(one.node_id, one.input, value) for one in find_targets(str(pair[0]), workflow, registry)]
+def _from_pair(name: Any, value: Any, workflow: Workflow, registry: Registry) -> list[Setting]:
+    value = {"__value__": value} if isinstance(value, list) else value
+    return [Setting(one.node_id, one.input, value) for one in find_targets(str(name), workflow, registry)]
 
 
 def _parse(bound: BoundInput, text: str) -> Any:

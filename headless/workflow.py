@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -43,8 +44,9 @@ def load_workflow(source: str | Path | dict[str, Any], registry: Registry) -> Wo
     Raises:
         WorkflowError: not a workflow, or an editor file that cannot be converted.
     """
-    name = "The workflow" if isinstance(source, dict) else str(source)
-    data = source if isinstance(source, dict) else read_json(source)
+    named = isinstance(source, (str, os.PathLike))
+    name = str(source) if named else "The workflow"
+    data = read_json(source) if named else source
     if not isinstance(data, dict):
         kind = {list: "a list", str: "a text", type(None): "null"}.get(type(data), shown(data))
         raise WorkflowError(f"{name} holds {kind}; expected a workflow: an object of nodes.")

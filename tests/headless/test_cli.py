@@ -436,6 +436,41 @@ def test_run_workflow_raises(registry, tmp_path):
         run_workflow(graph, output=tmp_path, registry=registry)
 
 
+NO_ARGUMENTS = [
+    (dict(path_or_dict=None), "The workflow holds null; expected a workflow: an object of nodes."),
+    (dict(path_or_dict=[]), "The workflow holds a list; expected a workflow: an object of nodes."),
+    (dict(set=[5]), "--set 5: expected NODE.INPUT=VALUE, such as \"Prompt.text=a red balloon\"."),
+    (dict(set=5), "--set 5: expected NODE.INPUT=VALUE, such as \"Prompt.text=a red balloon\"."),
+    (dict(device=5), "The device is '5'; expected auto, cpu, cuda, cuda:1 or mps."),
+    (dict(output=None), "output: got nothing (null); expected a folder."),
+    (dict(models=[None]), "models: got nothing (null); expected a folder."),
+    (dict(models=5), "models: got 5; expected a folder."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), NO_ARGUMENTS, ids=[str(one) for one, _ in NO_ARGUMENTS])
+def test_run_workflow_refuses_in_a_sentence(registry, tmp_path, arguments, sentence):
+    with pytest.raises(UsageError) as caught:
+        run_workflow(**{"path_or_dict": GOOD, "output": tmp_path, "registry": registry, **arguments})
+    assert str(caught.value) == sentence
+
+
+def test_run_workflow_takes_none_for_what_is_not_chosen(registry, tmp_path):
+    result = run_workflow(GOOD, output=tmp_path, registry=registry, device=None, dtype=None, models=None, set=None)
+    assert result.manifest["device"] == result.manifest["dtype"] == "auto"
+    pairs = run_workflow(GOOD, output=tmp_path, registry=registry, set=[("Prompt.text", "hi"), "2.prefix=x"])
+    assert pairs.manifest["set"] == {"1.text": "hi", "2.prefix": "x"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="makes a link")
+def test_an_output_folder_that_is_a_loose_link(main, flow, tmp_path):
+    (tmp_path / "out").symlink_to("gone")
+    for output in ("out", "out/deeper"):
+        code, _, err = main("run", flow(), "--output", output)
+        text = "The output folder out is a link to gone, which does not exist; expected a folder."
+        assert (code, err.splitlines()[-1]) == (2, f"error: {text}")
+
+
 # --- another process ---
 
 PROCESS = """
