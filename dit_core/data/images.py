@@ -13,6 +13,7 @@ import numpy as np
 
 from ..checkpoint.atomic import reason
 from ..errors import MediaError
+from ..media.animation import over_black
 
 _TURNED = (5, 6, 7, 8)  # values of the EXIF tag Orientation with width and height exchanged
 _ORIENTATION = 0x0112
@@ -64,7 +65,7 @@ def image_frames(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield (time in seconds, `[H, W, 3]` uint8) of each image; `start`, `size`, `wanted` as in `VideoStream.frames`.
 
-    Alpha is dropped; 16-bit grey becomes 8-bit. Raises `MediaError`.
+    Transparent pixels come out black; 16-bit grey becomes 8-bit. Raises `MediaError`.
     """
     from PIL import Image
 
@@ -82,7 +83,7 @@ def _rgb(image):
 
     if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion cuts off at 255
         image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    return ImageOps.exif_transpose(image).convert("RGB")
+    return over_black(ImageOps.exif_transpose(image))
 
 
 @contextmanager

@@ -108,10 +108,22 @@ def read_animation(path: Path) -> tuple[Iterator, Fraction, list[str]]:
         time = 0
         with _damage_in_words(), Image.open(path) as image:
             for picture, duration in zip(ImageSequence.Iterator(image), milliseconds, strict=True):
-                yield time / 1000, np.asarray(picture.convert("RGB"))
+                yield time / 1000, np.asarray(over_black(picture))
                 time += duration
 
     return pictures(), fps.limit_denominator(1001), notes
+
+
+def over_black(picture):
+    """The picture in RGB. What is transparent comes out black: behind it are colours that nobody was to see."""
+    from PIL import Image
+
+    if "transparency" not in picture.info and picture.mode not in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return picture.convert("RGB")
+    clear = picture.convert("RGBA")
+    flat = Image.new("RGB", clear.size)
+    flat.paste(clear, mask=clear.getchannel("A"))
+    return flat
 
 
 @contextmanager

@@ -95,6 +95,29 @@ def test_grey_images_of_16_bits_and_turned_photos(tmp_path):
     assert (turned.width, turned.height) == (8, 16) and next(ClipSource(turned).frames())[1].shape == (16, 8, 3)
 
 
+def test_transparent_pixels_come_out_black_and_half_transparent_ones_darker(tmp_path):
+    """Image editors leave any colours behind them, and so does WebP."""
+    pixels = np.full((8, 16, 4), (200, 100, 50, 255), np.uint8)
+    pixels[:, 8:12, 3], pixels[:, 12:, 3] = 0, 128
+    clear = Image.fromarray(pixels)
+    palette = clear.convert("RGB").quantize(4)
+    (tmp_path / "series").mkdir()
+    for k in range(2):
+        clear.save(tmp_path / "series" / f"{k}.png")
+    options = {"save_all": True, "append_images": [clear.rotate(180)], "duration": 100}
+    clear.save(tmp_path / "moving.webp", lossless=True, exact=True, **options)
+    other = palette.copy()
+    other.putpixel((0, 0), 1)
+    hidden = {"transparency": palette.getpixel((3, 3)), "append_images": [other], "disposal": 2}
+    palette.save(tmp_path / "moving.gif", **options | hidden)
+    gif, webp, series = scan(tmp_path).clips
+    for clip in (webp, series):
+        _, picture = next(ClipSource(clip).frames())
+        assert picture[0, 0].tolist() == [200, 100, 50] and picture[0, 9].tolist() == [0, 0, 0]
+        assert picture[0, 13].tolist() == pytest.approx([100, 50, 25], abs=1)
+    assert next(ClipSource(gif).frames())[1][3, 3].tolist() == [0, 0, 0]
+
+
 def test_gaps_in_the_numbers_are_told(tmp_path):
     images(tmp_path / "run", count=2)
     images(tmp_path / "run", count=2, start=7)
