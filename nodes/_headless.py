@@ -48,12 +48,15 @@ class Headless:
 
         return lambda kind, module, colours: RESIDENT
 
-    def native_model(self, model: Any) -> Any:
+    def check_native(self) -> None:
         from ..dit_core.errors import SoraDiTError
 
         raise SoraDiTError(
             "Core samplers run inside ComfyUI only. Without it, use Timestep Conditioning and Denoise (Sora DiT)."
         )
+
+    def native_model(self, model: Any) -> Any:
+        self.check_native()
 
     previews = False
 

@@ -205,6 +205,11 @@ def manager(place: Any) -> Callable[[str, Any, Any], Any]:
     return _surroundings().manager(place)
 
 
+def check_native() -> None:
+    """Raise `SoraDiTError` where `native_model` has nobody to make models for."""
+    _surroundings().check_native()
+
+
 def native_model(model: Any) -> Any:
     """A SORA_DIT as the MODEL of core's samplers.
 

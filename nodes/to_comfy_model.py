@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import host
+from . import _checks, host
 from .host import io
 
 
@@ -28,6 +28,10 @@ class SoraDiTToComfyModel(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, model=None) -> bool | str:
+        return _checks.verdict(model=host.check_native)
 
     @classmethod
     def execute(cls, model) -> io.NodeOutput:

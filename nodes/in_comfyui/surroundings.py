@@ -67,6 +67,9 @@ class ComfyUI:
 
         return manage
 
+    def check_native(self) -> None:
+        """Here it is at home."""
+
     def native_model(self, model: Any) -> Any:
         if not getattr(model.weights, "native", False):
             from ...dit_core.errors import SoraDiTError

@@ -78,6 +78,13 @@ def test_a_constant_behind_a_link_is_checked_before_the_run(core, models, change
         core.run({one: prompt[one] for one in order}, models=[models])
 
 
+def test_a_model_for_core_samplers_is_refused_before_the_run(core, models):
+    native = node("SoraDiTToComfyModel", model=["model", 0])
+    more = {"native": native, "shown": node("PreviewAny", source=["native", 0])}
+    with pytest.raises(WorkflowError, match=r"\(node native\), model: Core samplers run inside ComfyUI only"):
+        core.run(text_to_video(**more), models=models)
+
+
 def test_a_core_node_takes_a_linked_value_beyond_its_range(core):
     """As in ComfyUI, which looks at typed values only."""
     prompt = {"speed": node("PrimitiveFloat", value=240.0), "frames": node("EmptyImage", width=8, height=8, color=0,
