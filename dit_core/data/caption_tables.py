@@ -194,6 +194,7 @@ def _json_records(path: Path, text: str, name: str) -> tuple[list[tuple[int, tup
                     f'{path}, line {line}, is no JSON object; expected {{"file": "...", "caption": "..."}}.'
                 )
             file, words = _columns(path, list(value), f", line {line},")
+            _check_words(path, line, words, value[words])
         except DataError as error:
             problems.append(Problem("caption line unreadable", name, str(error)))
         else:
@@ -201,6 +202,14 @@ def _json_records(path: Path, text: str, name: str) -> tuple[list[tuple[int, tup
     if problems and not records:
         raise DataError(problems[0].sentence)
     return records, problems
+
+
+def _check_words(path: Path, line: int, name: str, value: Any) -> None:
+    """Raise `DataError` for a caption that is no text (or number), no list of such, and not left out."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict | list | bool):
+            what = {dict: "an object", list: "a list in a list", bool: str(one).lower()}[type(one)]
+            raise DataError(f'{path}, line {line}, has {what} as "{name}"; expected a text, or a list of texts.')
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, Any]]:

@@ -14,6 +14,7 @@ For each clip the first of these that there is counts:
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -68,10 +69,10 @@ def read_captions(found: Scan) -> CaptionBook:
     """Captions for all clips of a scan, by the rules on top of this module."""
     tables = find_tables(found.folder)
     rows, problems, refused = _all_rows(found, tables)
-    captions = {}
+    captions, texts = {}, _Texts(found)
     for clip in found.clips:
         try:
-            beside = _beside(clip, found.folder)
+            beside = texts.beside(clip)
         except DataError as error:
             refused.append(Problem("captions refused", clip.name, str(error)))
             beside = None
@@ -98,18 +99,41 @@ def folder_words(clip: ClipFile) -> str:
     return ""
 
 
-def _beside(clip: ClipFile, folder: Path) -> Caption | None:
-    place = folder / clip.name
-    if clip.kind == "images":
-        choices = [place.with_name(place.name + ".txt"), clip.path / "caption.txt"]
-    else:
-        choices = [place.with_suffix(".txt"), place.with_name(place.name + ".txt")]
-    for path in choices:
-        if path.is_file():
-            lines = [line.strip() for line in read_text(path).splitlines()]
-            name = path.relative_to(folder).as_posix()
-            return Caption(tuple(dict.fromkeys(line for line in lines if line)), "text", name)
-    return None
+class _Texts:
+    """The texts of a scan, found by the clip that they lie beside.
+
+    Upper or lower case of the name counts only where it must: systems that do not tell them apart write "A.TXT".
+    """
+
+    def __init__(self, found: Scan) -> None:
+        self._folder = found.folder
+        self._exact = {_spelled(name): name for name in reversed(found.ignored) if name.lower().endswith(".txt")}
+        taken = {name for clip in found.clips for name in self._names(clip)}
+        self._loose = {key.casefold(): name for key, name in self._exact.items() if key not in taken}
+
+    def _names(self, clip: ClipFile) -> list[str]:
+        """What the text of a clip may be called, below the folder."""
+        if clip.kind == "images":
+            names = [f"{clip.name}.txt", (clip.path / "caption.txt").relative_to(self._folder).as_posix()]
+        else:
+            names = [PurePosixPath(clip.name).with_suffix(".txt").as_posix(), f"{clip.name}.txt"]
+        return [_spelled(name) for name in names]
+
+    def beside(self, clip: ClipFile) -> Caption | None:
+        """Raises `DataError` for a text that cannot be read."""
+        names = self._names(clip)
+        found = [self._exact.get(name) for name in names] + [self._loose.get(name.casefold()) for name in names]
+        name = next((one for one in found if one), None)
+        if name is None:
+            return None
+        lines = [line.strip() for line in read_text(self._folder / name).splitlines()]
+        return Caption(tuple(dict.fromkeys(line for line in lines if line)), "text", name)
+
+
+def _spelled(name: str) -> str:
+    """One spelling of names that look the same: letters with accents are composed, an ending .TXT is .txt."""
+    name = unicodedata.normalize("NFC", name)
+    return name[:-4] + ".txt" if name.lower().endswith(".txt") else name
 
 
 def read_text(path: Path) -> str:
@@ -140,6 +164,8 @@ def _all_rows(found: Scan, tables: Iterable[Path]) -> tuple[dict[str, list[Row]]
     for short, names in _grouped((str(PurePosixPath(name).with_suffix("")), name) for name in list(by_name)).items():
         if len(names) == 1:
             by_name.setdefault(short, names[0])
+    for name in list(by_name):  # macOS takes accents apart, and tables are written elsewhere
+        by_name.setdefault(_spelled(name), by_name[name])
     clips = by_name.keys() | unread
     rows: dict[str, list[Row]] = {}
     problems, refused = [], []
@@ -152,7 +178,7 @@ def _all_rows(found: Scan, tables: Iterable[Path]) -> tuple[dict[str, list[Row]]
             continue
         problems += bad
         for row in read:
-            clip = by_name.get(row.clip)
+            clip = by_name.get(row.clip) or by_name.get(_spelled(row.clip))
             if clip is not None:
                 rows.setdefault(clip, []).append(row)
             elif row.clip not in unread:  # those are reported already

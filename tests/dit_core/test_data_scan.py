@@ -292,6 +292,32 @@ def test_json_lines_and_tables_in_subfolders(captioned):
     assert len(book.problems) == 3 and book.refused == ()
 
 
+def test_captions_that_are_no_texts_are_named(captioned):
+    rows = [{"file": "one.mp4", "caption": {"en": "x"}}, {"file": "two.mp4", "caption": True},
+            {"file": "three.mp4", "caption": ["a", ["b"]]}, {"file": "deep/01/y.mp4", "caption": 7}]  # fmt: skip
+    (captioned / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    book, captions = words(captioned)
+    assert [captions[name][0] for name in ("one.mp4", "two.mp4", "three.mp4")] == [()] * 3
+    assert captions["deep/01/y.mp4"] == (("7",), "table")
+    assert [problem.kind for problem in book.problems] == ["caption line unreadable"] * 3
+    assert 'data.jsonl, line 1, has an object as "caption"; expected a text' in book.problems[0].sentence
+
+
+def test_names_that_look_the_same_are_the_same(tmp_path):
+    for name in ("A.mp4", "a.mp4", "b.mp4", "c.mp4", "e\u0301te\u0301.mp4", "o\u0308.mp4"):
+        film(tmp_path / name, count=2)
+    (tmp_path / "B.TXT").write_text("as Windows writes it")
+    (tmp_path / "c.Txt").write_text("any ending")
+    (tmp_path / "\u00f6.txt").write_text("composed")
+    (tmp_path / "captions.csv").write_text("file,caption\n\u00e9t\u00e9.mp4,summer\n", encoding="utf-8")
+    if not (tmp_path / "a.TXT").exists() and len(list(tmp_path.glob("?.mp4"))) == 4:  # systems that tell them apart
+        (tmp_path / "A.txt").write_text("of the other")
+    book, captions = words(tmp_path)
+    assert captions["b.mp4"][0] == ("as Windows writes it",) and captions["c.mp4"][0] == ("any ending",)
+    assert captions.get("a.mp4", ((), "none")) == ((), "none") and book.problems == ()
+    assert captions["o\u0308.mp4"][0] == ("composed",) and captions["e\u0301te\u0301.mp4"][0] == ("summer",)
+
+
 def test_a_caption_with_commas_and_no_quotes_is_whole(captioned):
     lines = ["file, caption,,", "one.mp4,a red balloon, high above the sea", 'two.mp4, "a, b"', "three.mp4,dusk,,", ""]
     (captioned / "captions.csv").write_text("\n".join(lines))
