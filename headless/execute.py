@@ -51,12 +51,14 @@ class Outcome:
 
     def files(self, session: Session) -> list[Path]:
         """Files in the output folder that the nodes say they saved, each once."""
-        found: dict[Path, None] = {}
-        for shown in self.ui.values():
-            for item in (one for items in shown.values() for one in items):
-                if isinstance(item, dict) and item.get("type") == "output" and item.get("filename"):
-                    found[Path(session.output_dir, item.get("subfolder") or "", item["filename"])] = None
-        return list(found)
+        return list(dict.fromkeys(path for shown in self.ui.values() for path in _saved(shown, session)))
+
+
+def _saved(shown: dict[str, list[Any]], session: Session) -> Iterator[Path]:
+    """The files that a node saved, by what it shows."""
+    for item in (one for items in shown.values() for one in items):
+        if isinstance(item, dict) and item.get("type") == "output" and item.get("filename"):
+            yield Path(session.output_dir, item.get("subfolder") or "", item["filename"])
 
 
 class Runner:
@@ -110,9 +112,13 @@ class _Run:
 
     async def _prepare(self, order: list[str]) -> None:
         self.keys = await signatures(self.plan, order, self.session)
-        if self.runner.keep:  # bounded: only what this prompt can use stays
+        if self.runner.keep:  # bounded: only what this prompt can use stays, and no file that is gone by now
             wanted = set(self.keys.values())
-            self.runner.cache = {key: one for key, one in self.runner.cache.items() if key in wanted}
+            self.runner.cache = {
+                key: one
+                for key, one in self.runner.cache.items()
+                if key in wanted and all(path.exists() for path in _saved(one.ui, self.session))
+            }
         first: dict[str, str] = {}
         for index, node_id in enumerate(order):
             self.same[node_id] = first.setdefault(self.keys[node_id], node_id)

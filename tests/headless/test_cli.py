@@ -422,6 +422,18 @@ def test_run_workflow_with_a_runner_reuses_results(registry, fakes, tmp_path):
     assert fakes.CALLS == [] and set(second.cached) == {"2", "3"} and second.outputs == first.outputs
 
 
+def test_a_file_that_was_deleted_is_saved_again(registry, fakes, tmp_path):
+    from sora_dit.headless import Runner
+
+    runner = Runner()
+    first = run_workflow(GOOD, output=tmp_path, registry=registry, runner=runner)
+    first.outputs[0].unlink()
+    fakes.CALLS.clear()
+    second = run_workflow(GOOD, output=tmp_path, registry=registry, runner=runner)
+    assert [name for name, _ in fakes.CALLS] == ["FakeSave"] and second.outputs == first.outputs
+    assert second.outputs[0].read_text() == "hello" and set(second.cached) == {"1", "3"}
+
+
 def test_run_workflow_raises(registry, tmp_path):
     with pytest.raises(WorkflowError) as caught:
         run_workflow({"1": {"class_type": "FakeShow", "inputs": {}}}, output=tmp_path, registry=registry)
