@@ -58,9 +58,17 @@ def errors(problems: Iterable[Problem]) -> list[Problem]:
     return [one for one in problems if one.severity == ERROR]
 
 
+_BREAKS = {"Cc", "Zl", "Zp"}  # categories of control characters and line breaks
+_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # change the direction of what follows
+
+
 def one_line(text: str) -> str:
-    """`text` without line breaks and control characters: what a file holds must not rearrange the terminal."""
-    return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    """`text` without line breaks, control characters and turns of direction: a file must not rearrange the terminal."""
+
+    def rearranges(letter: str) -> bool:
+        return unicodedata.category(letter) in _BREAKS or unicodedata.bidirectional(letter) in _TURNS
+
+    return "".join(" " if rearranges(letter) else letter for letter in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

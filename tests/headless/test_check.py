@@ -4,7 +4,7 @@ import json
 
 import pytest
 from sora_dit.headless.graph import check, plan
-from sora_dit.headless.problems import WorkflowError, nearest, shown
+from sora_dit.headless.problems import Problem, WorkflowError, nearest, shown
 from sora_dit.headless.registry import Registry
 from sora_dit.headless.values import types_match
 from sora_dit.headless.workflow import load_workflow
@@ -406,3 +406,10 @@ def test_the_callers_object_is_not_changed(registry):
     workflow = load_workflow(GOOD, registry)
     workflow.prompt["4"]["inputs"]["width"] = 1
     assert json.dumps(GOOD) == before
+
+
+def test_a_title_cannot_turn_the_sentence_around():
+    turning = "\u202etxt\u2066a\u2069\u202c"
+    text = str(Problem("1", turning, "text", "got\u2028a line\u2029break\nor\x1b[2J more."))
+    assert text == " txt a   (node 1), text: got a line break or [2J more."
+    assert shown("👩\u200d🚀 שלום") == "'👩\u200d🚀 שלום'"  # joins letters, turns nothing
