@@ -116,7 +116,8 @@ class Job:
             host.make_room()
             module, text = self._copies()
             desk = _training_watch.Desk(self.cls, folder, settings["steps"], self._sampler(module, text, settings))
-            host.note(self.cls, f"{len(self.train)} clips train, {len(self.held_out or ())} held out.")
+            train = "1 clip trains" if len(self.train) == 1 else f"{len(self.train)} clips train"
+            host.note(self.cls, f"{train}, {len(self.held_out or ())} held out.")
             loop = self.options.loop(settings["steps"], settings["batch"], settings["sample_every"])
             try:
                 with _training_data.by_name("name for run"):

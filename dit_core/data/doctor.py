@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -164,7 +164,7 @@ def _twice(found: Survey, doctor: DoctorRules) -> list[Finding]:
                 f"{_some(named, 'group')} of files {'has' if len(named) == 1 else 'have'} {what}.",
                 tuple(name for group in named for name in group),
                 "Keep one of each: what is there twice is learned by heart, and leaks into held-out clips.",
-                tuple(" = ".join(group) for group in named),
+                tuple(_list(group, between=" = ") for group in named),
             )  # fmt: skip
         )
     return findings
@@ -308,5 +308,5 @@ def _have(items) -> str:
     return "has" if len(items) == 1 else "have"
 
 
-def _list(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _list(names: Sequence[str], most: int = 6, between: str = ", ") -> str:
+    return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -21,7 +21,7 @@ from ..checkpoint.atomic import reason, whole_file
 from ..checkpoint.save import write_tensors
 from ..data import Bucket
 from ..data.fingerprint import digest
-from ..errors import DataError
+from ..errors import CheckpointError, DataError
 from .identity import differences
 
 FORMAT, VERSION = "sora_dit_latents", 1
@@ -162,7 +162,11 @@ def read_shard(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
 
     Raises `CheckpointError` for a damaged file.
     """
-    raw = read_safetensors_header(path)
+    try:
+        raw = read_safetensors_header(path)
+    except CheckpointError as error:
+        said = str(error).removesuffix(" Copy or download it again.")  # nobody has another one
+        raise CheckpointError(f"{said} Remove the folder {path.parent} to cache anew.") from error
     meta = raw.metadata
     if meta.get("format") != FORMAT or meta.get("identity") != digest(identity):
         return None

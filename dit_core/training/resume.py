@@ -81,6 +81,8 @@ def _leaves(name: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]
 
 
 def _sentence(name: str, before: Any, after: Any) -> str:
+    if name == "clips":  # the data set has a setting of that name, too
+        return f"The number of clips trained on was {before} and is {after}."
     a, b = repr(before), repr(after)
     if max(len(a), len(b)) > _LONG:
         return f"{name} is another one."

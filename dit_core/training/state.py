@@ -91,10 +91,14 @@ class TrainingState:
             with whole_file(self.path) as temporary:
                 write_tensors(temporary, tensors, {name: t.dtype for name, t in tensors.items()}, metadata)
         except OSError as error:
-            before = "The state saved before is whole" if self.path.exists() else "There is no state from before"
+            before, then = (
+                ("The state saved before is whole", "goes on from there")
+                if self.path.exists()
+                else ("There is no state from before", "begins anew")
+            )
             raise CheckpointError(
                 f"Training state {self.path}: cannot be saved at step {self.position['step']}: {reason(error)}. "
-                f"{before}; when that is mended, start the training again: it goes on from there."
+                f"{before}; when that is mended, start the training again: it {then}."
             ) from error
         self._marker().unlink(missing_ok=True)
         return self.path

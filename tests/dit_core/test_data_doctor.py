@@ -205,6 +205,14 @@ def test_other_clips_are_no_copies(tmp_path):
     assert groups_of(tmp_path) == []
 
 
+def test_a_large_group_is_not_named_in_full(tmp_path):
+    encoded(tmp_path, "0.mp4", moving(1, 9))
+    for k in range(1, 9):
+        shutil.copy(tmp_path / "0.mp4", tmp_path / f"{k}.mp4")
+    found = examine(tmp_path, RULES).finding("duplicates")
+    assert found.details == ("0.mp4 = 1.mp4 = 2.mp4 = 3.mp4 = 4.mp4 = 5.mp4 and 3 more",) and len(found.files) == 9
+
+
 def test_exact_groups(tmp_path):
     for name, seed in (("a", 1), ("b", 2), ("c", 3)):
         encoded(tmp_path, f"{name}.mp4", moving(seed, 9))

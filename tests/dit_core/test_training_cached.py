@@ -114,7 +114,8 @@ def test_other_clips_or_another_share_held_out_are_refused(tmp_path, store):
         train(tmp_path / "run", other, 4)
     model, text = models()
     loop = LoopSettings(steps=4, batch=4)
-    with pytest.raises(CheckpointError, match=r"clips was 16 and is 20\. The clips held out are other ones\."):
+    said = r"The number of clips trained on was 16 and is 20\. The clips held out are other ones\."
+    with pytest.raises(CheckpointError, match=said):
         train_transformer(model, text, store, tmp_path / "run", loop, TransformerTraining(), CPU)
 
 

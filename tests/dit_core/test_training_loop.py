@@ -359,5 +359,12 @@ def test_a_disk_without_room_is_said_in_a_sentence(tmp_path):
             Toy(tmp_path).run(4)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    new = tmp_path / "new"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(old) // 2, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="There is no state from before; .* again: it begins anew"):
+            Toy(new).run(4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "state.safetensors").read_bytes() == old and not list(tmp_path.glob(".*.part"))
     assert Toy(tmp_path).run(4)

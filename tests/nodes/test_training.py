@@ -107,8 +107,9 @@ def test_where_a_training_stands_is_said_of_its_state_and_not_of_its_log(train, 
 def test_it_is_said_how_many_clips_are_held_out(train, session):
     train(steps=1, options={"held_out": 0.25})
     train(steps=1, run="all", options={"held_out": 0.0})
+    train(steps=1, run="one", options={"held_out": 0.9})
     said = [note.text for note in session.notes if "held out" in note.text]
-    assert said == ["9 clips train, 3 held out.", "12 clips train, 0 held out."]
+    assert said == ["9 clips train, 3 held out.", "12 clips train, 0 held out.", "1 clip trains, 11 held out."]
 
 
 def test_cancel_stops_within_a_step_and_going_on_gives_what_it_would_have_given(train, session, folder, monkeypatch):
