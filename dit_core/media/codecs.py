@@ -19,6 +19,8 @@ class VideoCodec:
         qualities: name in `QUALITIES` -> number on that scale.
         options: passed to the encoder as they are; `{q}` stands for the quality number.
         tag: four-character code that players of MP4 expect, where FFmpeg's default is another.
+        least_side: smallest width and height in pixels that the encoder takes.
+        most_fps: highest frame rate that it takes; None = no limit of its own.
     """
 
     label: str
@@ -28,6 +30,8 @@ class VideoCodec:
     qualities: dict[str, int] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
     tag: str | None = None
+    least_side: int = 1
+    most_fps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,11 @@ CODECS: dict[str, VideoCodec] = {
     ),
     "hevc": VideoCodec(
         "H.265", "libx265", "yuv420p", (0, 51), {"low": 30, "medium": 26, "high": 21, "best": 15},
-        {"crf": "{q}", "preset": "medium", "x265-params": "log-level=error:chromaloc=1"}, tag="hvc1",
+        {"crf": "{q}", "preset": "medium", "x265-params": "log-level=error:chromaloc=1"}, tag="hvc1", least_side=16,
     ),
     "av1": VideoCodec(
         "AV1", "libsvtav1", "yuv420p", (1, 63), {"low": 45, "medium": 35, "high": 26, "best": 18},
-        {"crf": "{q}", "preset": "8"},
+        {"crf": "{q}", "preset": "8"}, least_side=4, most_fps=240,
     ),
     "vp9": VideoCodec(
         "VP9", "libvpx-vp9", "yuv420p", (0, 63), {"low": 40, "medium": 32, "high": 24, "best": 15},

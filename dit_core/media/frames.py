@@ -27,6 +27,7 @@ class FrameFeed:
     Attributes:
         count: frames given out so far.
         height, width: size given out, after padding; 0 before the first frame.
+        given: (width, height) that came in, None before the first frame.
 
     Raises:
         MediaError: while iterating, on a frame that is of another size or shape, or not finite; it names the frame.
@@ -35,7 +36,7 @@ class FrameFeed:
     def __init__(self, source: Iterable, even: bool):
         self._source, self._even = source, even
         self.count = self.height = self.width = 0
-        self._given: tuple[int, int] | None = None
+        self.given: tuple[int, int] | None = None
         self._flat: list[int] = []
         self._alpha = False
 
@@ -55,9 +56,9 @@ class FrameFeed:
     def notes(self) -> list[str]:
         """Remarks on what was changed or looks wrong, as sentences."""
         notes = []
-        if self._given and self._given != (self.width, self.height):
+        if self.given and self.given != (self.width, self.height):
             notes.append(
-                f"The size {self._given[0]}x{self._given[1]} is odd, which this codec cannot hold: the edge was "
+                f"The size {self.given[0]}x{self.given[1]} is odd, which this codec cannot hold: the edge was "
                 f"repeated to {self.width}x{self.height}."
             )
         if self._alpha:
@@ -72,9 +73,9 @@ class FrameFeed:
 
     def _check(self, frame: Tensor) -> Tensor:
         height, width, channels = frame.shape
-        self._given = self._given or (width, height)
-        if self._given != (width, height) or 0 in (width, height):
-            first = "at least 1x1" if 0 in self._given else f"{self._given[0]}x{self._given[1]} as frame 0"
+        self.given = self.given or (width, height)
+        if self.given != (width, height) or 0 in (width, height):
+            first = "at least 1x1" if 0 in self.given else f"{self.given[0]}x{self.given[1]} as frame 0"
             raise MediaError(f"Frame {self.count} of the video is {width}x{height}; expected {first}.")
         self._alpha |= channels == 4
         whole_numbers = not frame.is_floating_point()

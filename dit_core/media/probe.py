@@ -64,6 +64,24 @@ def _require_encoder(encoder: str, kind: Container) -> None:
         ) from error
 
 
+def check_rate(codec: VideoCodec, fps: Fraction) -> None:
+    """Raise `MediaError` for more frames per second than the encoder takes."""
+    if codec.most_fps is not None and fps > codec.most_fps:
+        raise MediaError(
+            f"{codec.label} takes at most {codec.most_fps} frames per second; got {float(fps):g}. "
+            "Expected fewer, or another codec."
+        )
+
+
+def check_size(codec: VideoCodec, width: int, height: int) -> None:
+    """Raise `MediaError` for pictures that are smaller than the encoder takes."""
+    if min(width, height) < codec.least_side:
+        raise MediaError(
+            f"{codec.label} takes pictures of at least {codec.least_side}x{codec.least_side} pixels; got "
+            f"{width}x{height}. Expected a larger size, or another codec."
+        )
+
+
 def check_target(path: Path) -> None:
     """Raise `MediaError` unless a file can be made at `path`."""
     folder = path.parent

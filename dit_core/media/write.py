@@ -17,7 +17,7 @@ from ..errors import MediaError
 from .audio import Sound, encoder_rate
 from .codecs import Container, VideoCodec
 from .frames import FrameFeed, to_rgb8, to_yuv420
-from .probe import check_target, exact_fps, get_container, in_words, probe_codec, quality_number
+from .probe import check_rate, check_size, check_target, exact_fps, get_container, in_words, probe_codec, quality_number
 
 _BT709, _LIMITED = 1, 1  # AVCOL_*_BT709 and AVCOL_RANGE_MPEG
 
@@ -84,6 +84,7 @@ def write_video(
     number = quality_number(chosen, quality)
     sound = Sound(audio) if audio is not None else None
     job = Job(path, container, chosen, exact_fps(fps), number, sound, _checked_metadata(metadata))
+    check_rate(chosen, job.fps)
     check_target(path)
     feed = FrameFeed(frames, even=chosen.pixel_format == "yuv420p")
     target = WholeFile(path, following)
@@ -108,6 +109,8 @@ def _write(target: WholeFile, feed: FrameFeed, job: Job) -> list[str]:
     try:
         for frame in feed:
             with in_words(job.path):
+                if writer is None:
+                    check_size(job.codec, *feed.given)
                 writer = writer or Writer(target.temporary, job, feed.width, feed.height)
                 writer.add(frame)
         if writer is None:
@@ -174,13 +177,14 @@ class StreamWriter:
         if codec.tag and self._job.container.format in ("mp4", "mov"):
             context.codec_tag = codec.tag
         if codec.encoder == "libsvtav1":
-            os.environ.setdefault("SVT_LOG", "1")  # it prints to the terminal; this is its only switch: errors only
+            os.environ.setdefault("SVT_LOG", "0")  # it prints to the terminal; its only switch: fatal errors only
         try:
             context.open()
         except self._av.FFmpegError as error:
             raise MediaError(
                 f"{self._job.path} cannot be written: the {codec.label} encoder does not take {width}x{height} at "
-                f"{float(self._job.fps):g} frames per second ({error.strerror}). Expected another size or codec."
+                f"{float(self._job.fps):g} frames per second ({error.strerror}). Expected another size, "
+                "frame rate or codec."
             ) from error
         return stream
 

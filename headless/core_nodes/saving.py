@@ -52,9 +52,15 @@ def _widget(node: str, name: str, otherwise: str) -> str:
     return otherwise
 
 
+def check_prefix(prefix: str | None) -> None:
+    """Raise `SoraDiTError` if no files can be saved under this prefix (None: it is linked, so not known yet)."""
+    if prefix is not None:
+        host.check_prefix(filled_in(prefix))
+
+
 def prefix_verdict(prefix: str | None) -> bool | str:
-    """For `validate_inputs`: whether files can be saved under this prefix (None: it is linked, so not known yet)."""
-    return checks.verdict(filename_prefix=lambda: prefix is None or host.check_prefix(filled_in(prefix)))
+    """`check_prefix` for a `validate_inputs` that looks at nothing else."""
+    return checks.verdict(filename_prefix=lambda: check_prefix(prefix))
 
 
 def targets(prefix: str, width: int, height: int, extension: str, count: int) -> list[host.OutputTarget]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...dit_core.errors import MediaError
 from ..comfy_api import InputImpl, Types, io, ui
 from . import saving
 from .base import CoreNode, frames_of
@@ -13,6 +14,7 @@ from .ours import checks, files, handles, host, video_files
 
 # What an MP4 may hold that is copied as it is; anything else is decoded and compressed again.
 _COPIED_VIDEO, _COPIED_AUDIO = ("h264", "hevc", "av1"), ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")
+_WEBM_CODECS = ("vp9", "av1")
 _CRF = 23  # x264's own default, which core leaves as it is
 
 
@@ -149,7 +151,7 @@ class SaveWEBM(CoreNode):
             inputs=[
                 io.Image.Input("images"),
                 prefix_input("ComfyUI"),
-                io.Combo.Input("codec", options=["vp9", "av1"]),
+                io.Combo.Input("codec", options=list(_WEBM_CODECS)),
                 io.Float.Input("fps", default=24.0, min=0.01, max=1000.0, step=0.01, tooltip="Frames per second."),
                 io.Float.Input(
                     "crf",
@@ -164,10 +166,12 @@ class SaveWEBM(CoreNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix=None, codec=None) -> bool | str:
-        if codec not in (None, "vp9", "av1"):  # naming it here turns the built-in check off
-            return f"codec: got {codec!r}; expected one of: vp9, av1."
-        return saving.prefix_verdict(filename_prefix)
+    def validate_inputs(cls, filename_prefix=None, codec=None, fps=None) -> bool | str:
+        return checks.verdict(
+            filename_prefix=lambda: saving.check_prefix(filename_prefix),
+            codec=lambda: codec is None or _check_webm_codec(codec),
+            fps=lambda: fps is None or _check_webm_rate(fps, codec),
+        )
 
     @classmethod
     def execute(cls, images, filename_prefix, codec, fps, crf) -> io.NodeOutput:
@@ -178,6 +182,22 @@ class SaveWEBM(CoreNode):
         quality = min(max(round(crf), min(scale)), max(scale))  # AV1's encoder has no 0
         clip = Types.VideoComponents(frames_of(images, "images"), exact_fps(fps))
         return _encode(cls, clip, filename_prefix, video_files.How("webm", codec, quality, host.run_metadata(cls)))
+
+
+def _check_webm_codec(codec: str) -> None:
+    """Raise `MediaError` for other codecs: of an input that `validate_inputs` takes, nothing else is checked."""
+    if codec not in _WEBM_CODECS:
+        raise MediaError(f"got {codec!r}; expected one of: {', '.join(_WEBM_CODECS)}.")
+
+
+def _check_webm_rate(fps: float, codec: str | None) -> None:
+    """Raise `MediaError` for a frame rate that no file, or not this codec, can have."""
+    from ...dit_core.media import CODECS
+    from ...dit_core.media.probe import check_rate, exact_fps
+
+    exact = exact_fps(fps)
+    if codec in _WEBM_CODECS:
+        check_rate(CODECS[codec], exact)
 
 
 def _encode(cls: type, clip: Any, prefix: str, how: video_files.How) -> io.NodeOutput:

@@ -173,6 +173,10 @@ def bad_frame(value):
     return [frames[:5], frames[5:]]
 
 
+def never(number):
+    raise AssertionError("a frame was asked for")
+
+
 REFUSED = {
     "no frames": (dict(frames=[]), ["x.mp4 cannot be written", "no frames", "at least one"]),
     "NaN": (dict(frames=bad_frame(float("nan"))), ["Frame 7 of the video", "NaN or infinite", "0 to 1"]),
@@ -182,6 +186,9 @@ REFUSED = {
     "channels": (dict(frames=[torch.rand(8, 8, 2)]), ["Frame 0", "[8, 8, 2]", "[height, width, 3]"]),
     "not a frame": (dict(frames=[SKY, "sky"]), ["Frame 1", "str", "[height, width, 3]"]),
     "too wide": (dict(frames=torch.rand(1, 2, 20_000, 3)), ["x.mp4", "H.264", "20000x2", "another size"]),
+    "small": (dict(frames=torch.rand(1, 8, 40, 3), codec="hevc"), ["H.265 takes", "at least 16x16 pixels; got 40x8"]),
+    "one wide": (dict(frames=torch.rand(1, 64, 1, 3), codec="av1"), ["AV1 takes", "at least 4x4 pixels; got 1x64"]),
+    "fast": (dict(frames=map(never, [0]), codec="av1", fps=1000), ["AV1 takes at most 240 frames", "got 1000"]),
     "extension": (dict(path="x.avi"), ["'avi'", "mp4, mov, webm"]),
     "no extension": (dict(path="x"), ["''", "mp4, mov, webm"]),
     "codec": (dict(codec="divx"), ["'divx'", "h264, hevc, av1"]),

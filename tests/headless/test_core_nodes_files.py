@@ -99,6 +99,14 @@ def test_a_prefix_that_leads_out_is_refused_before_the_run(core, node):
     assert not core.output.exists()
 
 
+def test_a_rate_that_the_encoder_does_not_take_is_refused_before_the_run(core):
+    for codec, fps, said in (("av1", 300.0, "fps: AV1 takes at most 240 frames per second; got 300"),
+                             ("vp9", 5000.0, "fps: The frame rate is 5000.0; expected a number from 0.01 to 1000"),
+                             ("x", 8.0, "codec: got 'x'; expected one of: vp9, av1")):  # fmt: skip
+        with pytest.raises(WorkflowError, match=said):
+            core(SaveWEBM={"images": clip(2), "filename_prefix": "a", "codec": codec, "fps": fps, "crf": 32.0})
+
+
 @pytest.mark.parametrize("node", SAVERS)
 def test_nothing_half_written_stays(core, node, monkeypatch):
     """The disk is full when the first, or the second, file is about to get its name."""
