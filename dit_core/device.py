@@ -31,7 +31,9 @@ def resolve_device(choice: str | torch.device = "auto") -> torch.device:
     if kind == "cuda":
         return _cuda(name, int(number or 0), bool(colon))
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("The device is 'mps', but this machine has no Apple GPU that PyTorch can use; expected auto.")
+        raise ConfigError(
+            "The device is 'mps', but this machine has no Apple GPU that PyTorch can use; expected auto or cpu."
+        )
     if int(number or 0) != 0:
         raise ConfigError(f"The device is {name!r}; there is only one, called {kind}.")
     return torch.device(kind)

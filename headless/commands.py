@@ -82,7 +82,9 @@ def run(options: argparse.Namespace) -> int:
                 say("".join(traceback.format_exception(error.__cause__)))
             return _end(options, "failed", FAILED, str(error), error)
         except (Cancelled, KeyboardInterrupt) as error:
-            return _end(options, "stopped", STOPPED, "stopped; nothing unfinished was left behind.", error)
+            # What keeps its state says so, and how to go on; all else leaves nothing unfinished behind.
+            why = str(error) or "stopped; nothing unfinished was left behind."
+            return _end(options, "stopped", STOPPED, why, error)
     _show_result(options, job, result)
     return DONE
 

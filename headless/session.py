@@ -105,7 +105,7 @@ class Session:
     def check_cancelled(self) -> None:
         """Raise `Cancelled` if the user asked to stop. Call it in every loop that takes longer than a blink."""
         if self.cancel.is_set():
-            raise Cancelled("The run was stopped.")
+            raise Cancelled
 
     def step(self, step: int, total: int, preview: Any = None) -> None:
         """Report that `step` of `total` steps of the running node are done; raises `Cancelled` like the above."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..dit_core.errors import Cancelled
 from . import _checks, _training_data, _training_files, host
 from ._training_inputs import HIDDEN, whole, words
 from .host import io
@@ -57,7 +58,10 @@ class SoraDiTCacheLatents(io.ComfyNode):
     def execute(cls, clips, vae, clip, name, wordings) -> io.NodeOutput:
         caching = _training_data.Caching(clips, vae, clip, host.latents_folder(name), wordings)
         host.note(cls, caching.plan())
-        latents, remarks = caching.run(_training_data.telling(cls))
+        try:
+            latents, remarks = caching.run(_training_data.telling(cls))
+        except Cancelled as stop:
+            raise Cancelled("Caching was stopped; what is encoded so far is kept, queue it again to go on.") from stop
         for remark in remarks:
             host.note(cls, remark)
         return io.NodeOutput(latents)

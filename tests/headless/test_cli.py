@@ -122,8 +122,18 @@ def test_what_was_saved_before_a_failure_is_named(main, flow, registry, tmp_path
     assert caught.value.saved == [tmp_path / "p/clip.txt"]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, Cancelled])
-def test_what_was_saved_before_a_stop_is_named(main, flow, monkeypatch, stop):
+NOTHING_LEFT = "stopped; nothing unfinished was left behind."
+
+
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [
+        (KeyboardInterrupt, NOTHING_LEFT),
+        (Cancelled, NOTHING_LEFT),
+        (Cancelled("Stopped at step 7."), "Stopped at step 7."),
+    ],
+)
+def test_what_was_saved_before_a_stop_is_named(main, flow, monkeypatch, stop, said):
     from sora_dit.headless import execute
 
     gather = execute._Run._gather
@@ -136,7 +146,7 @@ def test_what_was_saved_before_a_stop_is_named(main, flow, monkeypatch, stop):
     monkeypatch.setattr(execute._Run, "_gather", stopped)
     code, out, err = main("run", flow(HALF), "--output", "o")
     assert code == 130 and out == f"saved {Path('o/clip.txt')}\n"
-    assert err.splitlines()[-1] == "stopped; nothing unfinished was left behind."
+    assert err.splitlines()[-1] == said
 
 
 USAGE = [

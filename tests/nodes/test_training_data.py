@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sora_dit.dit_core.errors import Cancelled
 from sora_dit.dit_core.media import write_video
 
 
@@ -117,3 +118,10 @@ def test_a_cache_is_planned_made_once_and_refuses_other_clips(go, say, parts, se
     other = go("ClipDataset", folder="mine", **SMALL)[0]
     words = say("CacheLatents", clips=other, **what)
     assert "holds other latents than asked for" in words and "clip1.mp4" in words
+
+
+def test_caching_that_is_stopped_says_that_its_work_is_kept(go, parts, session, clips_folder):
+    clips = go("ClipDataset", folder="mine", **SMALL)[0]
+    session.cancel.set()
+    with pytest.raises(Cancelled, match="what is encoded so far is kept, queue it again to go on"):
+        go("CacheLatents", clips=clips, vae=parts[2], clip=parts[1], name="mine")
