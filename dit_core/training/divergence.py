@@ -52,7 +52,7 @@ class DivergenceWatch:
     def to_dict(self) -> dict[str, Any]:
         """All it knows, JSON values, for `restore`. `check` must have been called after the last step."""
         known = {name: value for name, value in vars(self).items() if name != "_pending"}
-        return {name[1:]: list(value) if isinstance(value, deque) else value for name, value in known.items()}
+        return {name[1:]: list(value) if isinstance(value, deque | list) else value for name, value in known.items()}
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Go on watching where another watch was when its `to_dict` was called; what it lacks stays as it is."""
@@ -126,6 +126,9 @@ class DivergenceWatch:
         if not self._recent:
             return False
         last, mean = self._recent[-1], self._mean()
+        if len(self._recent) == 2:  # the reference is the higher of the two, which may have exploded already
+            first = self._recent[0]
+            return 1 + (last - first) / max(self._unit(first, 0.0), 1e-3) > FAR
         if not self._lowest:
             return self._times(mean) > EARLY or self._times(last) > FAR
         usual, spread = self._usual_now()

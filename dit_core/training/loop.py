@@ -40,7 +40,7 @@ class LoopSettings:
     warmup: int = 200
     decay: float = 0.3  # last share of the steps, over which the rate falls (schedule wsd)
     clip: float = 1.0  # gradient norm is clipped here
-    save_every: float = 120.0  # seconds between saves
+    save_every: float = 120.0  # seconds between saves; each waits for the next step, whose loss judges the weights
     log_every: int = 50
     accumulate: int = 1  # batches whose gradients make one step: as one of `batch * accumulate` clips, in less memory
     schedule: str = "wsd"  # wsd (warm-up, stable, decay) | cosine | constant, see `learning_rate`
@@ -134,6 +134,7 @@ class _Run:
         self.first, self.seconds_before = self.position["step"], self.position["seconds"]
         self.started = self.last_saved = time.monotonic()
         self.saved_step, self.whole = self.first, True
+        self.save_due, self.factor = False, 1.0
 
     def go(self, stopped: Callable[[], bool]) -> bool:
         self.callbacks.begin(self.first)
@@ -197,8 +198,8 @@ class _Run:
 
     def _step(self) -> None:
         state, position, count = self.state, self.position, self.settings.accumulate
-        self.factor = self._factor()
-        set_learning_rate(state.all_optimisers(), self.factor)
+        factor = self._factor()
+        set_learning_rate(state.all_optimisers(), factor)
         values: dict[str, Tensor] = {}
         self.whole = not state.rivals  # those step inside the step function
         for k in range(count):
@@ -210,7 +211,7 @@ class _Run:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         watched = values.pop("watched", values["loss"])
         levels = (values[LEVEL_SUMS], values[LEVEL_COUNTS]) if LEVEL_SUMS in values else None
-        self.watch.add(position["step"] + 1, watched, norm, levels)  # before a bad gradient reaches the weights
+        self._watch(watched, norm, levels)  # before a bad gradient reaches the weights
         self.whole = False
         for optimiser in state.optimisers:
             optimiser.step()
@@ -221,8 +222,20 @@ class _Run:
         position["step"] += 1
         position["samples"] += samples
         position["seconds"] = self.seconds_before + self._elapsed()
-        self.whole = True
+        self.whole, self.factor = True, factor
         self.line_due = self.log.add({"gradient_norm": norm, **values}, samples)
+
+    def _watch(self, loss: Tensor, norm: Tensor, levels: tuple[Tensor, Tensor] | None) -> None:
+        """Judge the step under way; a save that is due is made here, of the weights that it began with.
+
+        Its loss is the first that these weights made: the update that led to them may be the one that spoiled them.
+        """
+        if self.save_due:
+            self.watch.check()
+        before = self.watch.to_dict() if self.save_due else None  # after a resume it is told of this step again
+        self.watch.add(self.position["step"] + 1, loss, norm, levels)
+        if self.save_due:
+            self._save_unless_uneasy(before)
 
     def _tell(self) -> bool:
         """Everything that is not training; returns whether to go on."""
@@ -238,9 +251,10 @@ class _Run:
         if settings.sample_every and step % settings.sample_every == 0 and not self._done():
             self._sample()
         if time.monotonic() - self.last_saved > settings.save_every:
-            self.watch.check()
-            if not self.watch.uneasy:
-                self._save()
+            if self.state.rivals:  # the next step changes them before its loss is known
+                self._save_unless_uneasy()
+            else:
+                self.save_due = True
         return not self.callbacks.stop()
 
     # -- in between -------------------------------------------------------------------------------------------------
@@ -287,14 +301,21 @@ class _Run:
             return
         self._save()
 
-    def _save(self) -> None:
+    def _save_unless_uneasy(self, known: dict | None = None) -> None:
+        self.watch.check()
+        if not self.watch.uneasy:
+            self._save(known)
+
+    def _save(self, known: dict | None = None) -> None:
+        """known: what the watch is to know after a resume; None = what it knows now."""
+        self.save_due = False
         if self.position["step"] == self.saved_step:
             return
         self.watch.check()
         if not bool(torch.stack([p.detach().isfinite().all() for p in self.parameters]).all()):
             raise Divergence(self.position["step"], "weights are not finite any more", math.nan, None)
         self.log.flush(self.position, self.factor)
-        self.state.watch = self.watch.to_dict()  # an exploded loss must not be what is usual after a resume
+        self.state.watch = known or self.watch.to_dict()  # an exploded loss must not be what is usual after a resume
         with self.log.paused():
             self.state.save()
         self.last_saved, self.saved_step = time.monotonic(), self.position["step"]

@@ -285,11 +285,35 @@ class Blown(Toy):
 
 
 def test_no_timed_save_replaces_the_good_state_once_the_loss_jumped(tmp_path):
-    with pytest.raises(TrainingDiverged, match="diverged at step 96: .* last good state, of step 80, is kept"):
+    with pytest.raises(TrainingDiverged, match="diverged at step 96: .* last good state, of step 79, is kept"):
         Blown(tmp_path, 80).run(200, save_every=0)
     again = Toy(tmp_path)
     again.state.load()
-    assert again.state.position["step"] == 80
+    assert again.state.position["step"] == 79  # whose loss, of step 80, was good
+
+
+@pytest.mark.parametrize("spoiling", [1, 5, 79])
+def test_no_timed_save_keeps_weights_that_the_last_update_spoiled(tmp_path, spoiling):
+    """Their own loss is known only in the next step."""
+
+    class Spoiled(Toy):
+        def step(self, number):
+            if number == spoiling + 1:  # as if the update before had done it
+                with torch.no_grad():
+                    self.layer[0].weight.mul_(100)
+            return super().step(number)
+
+    with pytest.raises(TrainingDiverged, match=f"of step {spoiling}, is kept"):
+        Spoiled(tmp_path).run(200, save_every=0)
+    again = Toy(tmp_path)
+    assert again.state.load() and again.layer[0].weight.abs().max() < 10
+
+
+def test_a_second_loss_far_above_the_first_is_no_reference_for_itself():
+    watch = DivergenceWatch()
+    for loss, uneasy in ((1.0, False), (50.0, True)):
+        watch.add(1, torch.tensor(loss), torch.tensor(1.0))
+        assert watch.uneasy == uneasy
 
 
 @pytest.mark.parametrize("how", ["stop", "raise"])
