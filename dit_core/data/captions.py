@@ -3,8 +3,8 @@
 For each clip the first of these that there is counts:
 
 1. `<clip>.txt` beside it (`wave.txt` or `wave.mp4.txt` for `wave.mp4`; for images in the folder `wave`: `wave.txt`
-   beside that folder, or `caption.txt` in it). Each line that is not blank is one wording. A blank file is an empty
-   caption, on purpose or not.
+   beside that folder, or `caption.txt` in it), in upper or lower case. Each line that is not blank is one wording. A
+   blank file is an empty caption, on purpose or not.
 2. `captions.csv`, `metadata.csv` or any `*.jsonl`, in the folder or below it; its paths count from where it lies.
    Several rows for one clip are several wordings.
 3. The name of the nearest folder around the clip, below the scanned one, that has a letter in it: `_` and `-` become
