@@ -40,7 +40,7 @@ def _sentence(error: Exception) -> str:
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _about_file(error)
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return f"it failed with {what}. Run again with --verbose to see where."
 
