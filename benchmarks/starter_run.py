@@ -28,8 +28,8 @@ def main() -> None:
             started = time.perf_counter()
             results.append(run_workflow(args.workflow, output=f"{folder}/{number}"))
             whole.append(time.perf_counter() - started)
-    nodes = results[0].seconds
-    rows = [[node] + [result.seconds[node] for result in results] for node in nodes]
+    titles = {node_id: node.get("_meta", {}).get("title", node_id) for node_id, node in results[0].prompt.items()}
+    rows = [[titles[node]] + [result.seconds[node] for result in results] for node in results[0].seconds]
     rows.append(["whole run in this process", *whole])
     print(table(["node", *(f"run {n + 1}, s" for n in range(args.runs))], rows))
     print(describe())
