@@ -1,12 +1,14 @@
 """Fake nodes and a prompt builder for the tests of the headless runtime."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for what the tests of the command line share
 
 
 def _load(stem):
@@ -61,3 +63,35 @@ def core(tmp_path):
     between is the real runtime. `core.run(prompt)` runs a whole prompt; `core.input` and `core.output` are its folders.
     """
     return _load("core_desk").Desk(tmp_path)
+
+
+@pytest.fixture
+def flow(tmp_path):
+    """flow(graph, name) -> path of a file that holds a workflow, `flows.GOOD` unless given."""
+    from flows import GOOD
+
+    def write(graph=None, name="flow.json"):
+        path, graph = tmp_path / name, GOOD if graph is None else graph
+        path.write_text(graph if isinstance(graph, str) else json.dumps(graph), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def main(monkeypatch, fakes, tmp_path, capsys):
+    """main("run", ...) -> (exit code, standard output, standard error) with the fake nodes."""
+    from sora_dit import nodes
+    from sora_dit.headless import cli
+
+    monkeypatch.setattr(nodes, "node_classes", lambda: fakes.NODES)
+    monkeypatch.setattr(nodes, "failures", {}, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = cli.main([str(one) for one in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err or "--verbose" in arguments
+        return code, captured.out, captured.err
+
+    return call
