@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from functools import cache
+
 import torch
 
 from .errors import ConfigError
@@ -78,8 +81,8 @@ def training_dtype(choice: str = "auto", device: str | torch.device = "cpu") -> 
 
     Args:
         choice: "auto", "float32" or "bfloat16". "auto" is bfloat16 where matrix units multiply it faster than float32:
-            on GPUs that have it, on CPUs with AMX or AVX512-BF16 (4 to 8 times as fast there); else float32. float16
-            would need a scaled loss and is not offered.
+            on GPUs that have it, on CPUs that were seen to (see `cpu_multiplies_bfloat16`); else float32. float16 would
+            need a scaled loss and is not offered.
         device: as `resolve_device` returns it.
 
     Raises:
@@ -95,10 +98,34 @@ def training_dtype(choice: str = "auto", device: str | torch.device = "cpu") -> 
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has products of bfloat16 (AMX, AVX512-BF16) that PyTorch uses; without them it is very slow."""
+    """Whether this CPU multiplies bfloat16 faster than float32.
+
+    Without an instruction for it (AMX, AVX512-BF16) it is hundreds of times slower. With one it is 4 to 8 times faster
+    on some CPUs and half as fast on others (seen: a Xeon whose AMX is hidden from its guest), so both are timed, some
+    30 ms, once a process.
+    """
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-    return bool(fast) and torch.backends.mkldnn.is_available()
+    has = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+    return bool(has) and torch.backends.mkldnn.is_available() and _bfloat16_was_faster()
+
+
+@cache
+def _bfloat16_was_faster() -> bool:
+    """Best of five: a busy machine makes single products slow, not all of them."""
+    kinds = (torch.float32, torch.bfloat16)
+    best = dict.fromkeys(kinds, float("inf"))
+    for _ in range(5):
+        for kind in kinds:  # in turn, so that noise meets both
+            best[kind] = min(best[kind], _product_seconds(kind))
+    return best[torch.bfloat16] < best[torch.float32]
+
+
+def _product_seconds(kind: torch.dtype) -> float:
+    """Time of a product of the size that a small transformer has."""
+    tokens, weight = torch.ones(1024, 256, dtype=kind), torch.ones(256, 1024, dtype=kind)
+    started = time.perf_counter()
+    _ = tokens @ weight
+    return time.perf_counter() - started
 
 
 def _has_bfloat16(device: torch.device) -> bool:

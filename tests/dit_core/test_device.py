@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sora_dit.dit_core import device
 from sora_dit.dit_core.device import resolve_device, resolve_dtype, training_dtype
 from sora_dit.dit_core.errors import ConfigError
 
@@ -74,10 +75,38 @@ def test_unknown_types(choice):
         resolve_dtype(choice, "cpu")
 
 
+@pytest.fixture
+def measured(monkeypatch):
+    """Makes products of the two types take so long; the measurement is not remembered from test to test."""
+
+    def pretend(**seconds):
+        device._bfloat16_was_faster.cache_clear()
+        monkeypatch.setattr(device, "_product_seconds", lambda kind: seconds[str(kind).removeprefix("torch.")])
+
+    yield pretend
+    device._bfloat16_was_faster.cache_clear()
+
+
 @pytest.mark.parametrize("has", [{"amx_bf16"}, {"avx512_bf16"}, set()])
-def test_a_training_on_a_cpu_multiplies_in_what_the_cpu_does_fast(monkeypatch, has):
+@pytest.mark.parametrize("faster", [True, False])
+def test_a_training_on_a_cpu_multiplies_in_what_the_cpu_does_fast(monkeypatch, measured, has, faster):
     found = {name: name in has for name in ("amx_bf16", "avx512_bf16", "avx2")}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
-    assert training_dtype("auto", "cpu") is (torch.bfloat16 if has else torch.float32)
+    measured(float32=2.0, bfloat16=0.5 if faster else 3.6)  # an instruction for it may be the slower one
+    assert training_dtype("auto", "cpu") is (torch.bfloat16 if has and faster else torch.float32)
     assert training_dtype("float32", "cpu") is torch.float32
     assert resolve_dtype("auto", "cpu") is torch.float32  # a clip is made in float32 all the same
+
+
+def test_products_are_timed_once_and_the_best_time_counts(monkeypatch):
+    times = iter([9.0, 3.0, 2.0, 9.0, *[9.0] * 6])  # float32 and bfloat16 in turn; a busy moment meets either
+    monkeypatch.setattr(device, "_product_seconds", lambda kind: next(times))
+    device._bfloat16_was_faster.cache_clear()
+    assert device._bfloat16_was_faster() is False
+    assert device._bfloat16_was_faster() is False, "nothing is left to be timed"
+    device._bfloat16_was_faster.cache_clear()
+    times = iter([9.0, 3.0] * 5)
+    assert device._bfloat16_was_faster() is True
+    device._bfloat16_was_faster.cache_clear()
+    monkeypatch.undo()
+    assert device._product_seconds(torch.float32) > 0
