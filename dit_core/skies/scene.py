@@ -137,14 +137,28 @@ def sample_scene(seed: int, index: int, split: str = "train") -> SkyScene:
     )  # fmt: skip
 
 
-def sample_balanced(seed: int, index: int, split: str = "train") -> SkyScene:
-    """As `sample_scene`, from the same skies, but empty air, balloons, birds and planes come equally often.
+def sample_balanced(
+    seed: int, index: int, split: str = "train", shares: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+) -> SkyScene:
+    """As `sample_scene`, from the same skies, but what flies comes as often as `shares` says, equally by default.
 
-    What is small and rare is learned last; a training set of these needs half as many clips for it.
+    What is small and rare is learned last; a training set of these needs fewer clips for it.
+
+    Args:
+        shares: weights of `OBJECTS`, in that order; none below 0, not all of them 0.
+    Raises:
+        ConfigError: unknown split; shares that are none.
     """
+    if len(shares) != len(OBJECTS) or not all(0 <= share < float("inf") for share in shares) or not any(shares):
+        raise ConfigError(
+            f"The shares of what flies must be {len(OBJECTS)} numbers of at least 0 ({', '.join(OBJECTS)}), "
+            f"one of them above 0; got {list(shares)}."
+        )
+    rarity = {kind: _SHARE[kind] / share for kind, share in zip(OBJECTS, shares, strict=True) if share}
     for attempt in range(64):
         scene = sample_scene(seed, index * 64 + attempt, split)
-        if random.Random(f"{seed}/{index}/{attempt}").random() * _SHARE[scene.object] < min(_SHARE.values()):
+        drawn = random.Random(f"{seed}/{index}/{attempt}").random()
+        if scene.object in rarity and drawn * rarity[scene.object] < min(rarity.values()):
             break
     return scene
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from .scene import COLORS, COVERS, DIRECTIONS, HELD_OUT, LIGHT_X, OBJECTS, SkyScene, place_object
+from .scene import COLORS, COVERS, DIRECTIONS, HELD_OUT, LIGHT_X, LIGHTS, OBJECTS, SkyScene, place_object
 
 _SHARES = {
-    "cover": 0.25,
-    "light": 0.22,
-    "object_direction": 0.22,
-    "object_color": 0.15,
-    "object": 0.11,
-    "direction": 0.05,
+    "cover": 0.18,
+    "light": 0.18,
+    "object_direction": 0.30,
+    "object_color": 0.10,
+    "object": 0.20,
+    "direction": 0.04,
 }
 _ALIKE = {"scattered", "broken"}  # the covers that a model takes for each other: twins show the two more often
 
@@ -36,7 +36,7 @@ def twin(scene: SkyScene, seed: int) -> SkyScene:
 
 def _has(scene: SkyScene, name: str) -> bool:
     if name == "light":
-        return scene.light != "none"
+        return scene.cover != "overcast"
     if name == "object_direction":
         return scene.object != "none"
     if name == "object_color":
@@ -61,7 +61,7 @@ def _other(rng: random.Random, values: tuple[str, ...] | list[str], but: str) ->
 
 
 def _light(scene: SkyScene, rng: random.Random) -> SkyScene:
-    light = _other(rng, ("left", "center", "right"), scene.light)
+    light = _other(rng, LIGHTS, scene.light)
     return replace(scene, light=light, light_x=scene.light_x - LIGHT_X[scene.light] + LIGHT_X[light])
 
 

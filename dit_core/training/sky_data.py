@@ -37,14 +37,16 @@ class SkySource:
     split: str = "train"
     balanced: bool = False  # empty air, balloons, birds and planes equally often; see `sample_balanced`
     twins: bool = False  # clip 2 k + 1 is clip 2 k with one word changed; see `skies.twin`
+    flying: tuple[float, ...] = ()  # balanced otherwise: shares of empty air, balloons, birds, planes
 
     def scene(self, index: int) -> SkyScene:
         """Scene number `index`."""
-        sample = sample_balanced if self.balanced else sample_scene
-        if not self.twins:
-            return sample(self.seed, index, self.split)
-        scene = sample(self.seed, index // 2, self.split)
-        return twin(scene, index) if index % 2 else scene
+        number = index // 2 if self.twins else index
+        if self.flying:
+            scene = sample_balanced(self.seed, number, self.split, self.flying)
+        else:
+            scene = (sample_balanced if self.balanced else sample_scene)(self.seed, number, self.split)
+        return twin(scene, index) if self.twins and index % 2 else scene
 
     def clips(self, start: int, count: int, device: torch.device | str) -> Tensor:
         """Clips start .. start + count - 1 as [count, 3, F, H, W] in -1..1, float32."""
@@ -60,8 +62,8 @@ class SkySource:
     def settings(self) -> dict[str, Any]:
         """Its fields, as data are told apart by. What was added later is left out where it changes nothing, so that
         latents and trainings from before go on."""
-        settings = asdict(self)
-        return settings if self.twins else {name: value for name, value in settings.items() if name != "twins"}
+        settings = asdict(self) | {"flying": list(self.flying)}
+        return {name: value for name, value in settings.items() if value or name not in ("twins", "flying")}
 
 
 @dataclass

@@ -233,3 +233,19 @@ def test_balanced_scenes_have_all_objects_equally_often():
     assert len(set(scenes)) == 4000
     held = {(s.time, s.cover, s.ground) for s in (sample_balanced(5, i, "heldout") for i in range(400))}
     assert held == set(HELD_OUT)
+
+
+def test_what_flies_comes_as_often_as_it_is_asked_for():
+    shares = (0.0, 1.0, 3.0, 4.0)
+    scenes = [sample_balanced(5, i, shares=shares) for i in range(4000)]
+    counts = Counter(s.object for s in scenes)
+    assert counts["none"] == 0
+    assert all(abs(counts[kind] / 4000 - share / 8) < 0.03 for kind, share in zip(OBJECTS, shares, strict=True)), counts
+    equal = [sample_balanced(5, i, shares=(2.0,) * 4) for i in range(50)]
+    assert equal == [sample_balanced(5, i) for i in range(50)]
+
+
+@pytest.mark.parametrize("shares", [(), (1.0, 1.0, 1.0), (0.0,) * 4, (1.0, -1.0, 1.0, 1.0), (1.0, float("nan"), 1, 1)])
+def test_shares_that_are_none_are_refused(shares):
+    with pytest.raises(ConfigError, match=r"4 numbers of at least 0 \(none, balloon, birds, plane\)"):
+        sample_balanced(5, 0, shares=shares)

@@ -45,6 +45,8 @@ def test_twins_differ_in_one_attribute_and_each_one_of_use_comes():
             seen.update(different)
     assert set(seen) == {"light", "object_direction", "cover", "object", "direction", "object_color"}
     assert min(seen.values()) > 20
+    lights = {frozenset((a.light, b.light)) for a, b in pairs() if a.light != b.light}
+    assert len(lights) == 6, "each for each, and none of them is a light as well"
 
 
 def test_a_twin_is_a_scene_that_could_have_been_drawn():
@@ -88,6 +90,13 @@ def test_captions_of_twins_are_the_same_but_for_the_word():
 
 def test_the_same_source_gives_the_same_twins():
     assert [SOURCE.scene(k) for k in range(40)] == [dataclasses.replace(SOURCE).scene(k) for k in range(40)]
+
+
+def test_twins_are_of_skies_in_which_flies_what_is_asked_for():
+    source = dataclasses.replace(SOURCE, flying=(0.0, 0.0, 1.0, 0.0))
+    assert {source.scene(2 * k).object for k in range(40)} == {"birds"}
+    assert source.settings() == SOURCE.settings() | {"flying": [0.0, 0.0, 1.0, 0.0]}
+    assert "flying" not in SOURCE.settings(), "or older caches would be others"
 
 
 def test_a_source_without_twins_is_told_apart_as_it_was_before_there_were_any():

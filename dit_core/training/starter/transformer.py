@@ -52,7 +52,7 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
     """Encode clips once, train transformer and text encoder on them, write all three as one bundle."""
     autoencoder, provenance = load_autoencoder(args, device)
     size = {"height": args.size, "width": args.size, "frames": args.frames, "fps": args.fps}
-    source = replace(TRANSFORMER_SOURCE, seed=args.clips_seed, twins=args.twins, **size)
+    source = replace(TRANSFORMER_SOURCE, seed=args.clips_seed, twins=args.twins, flying=tuple(args.flying), **size)
     start = load_bundle(args.start) if args.start else None
     text, made = starting_text(args, start)
     provenance |= {part: how for part, how in made.items() if part == "text_encoder"}
