@@ -6,13 +6,14 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..diffusion.objectives import OBJECTIVES
 from ..errors import ConfigError
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "modulation": ("per_block", "shared"),
     "text": ("pooled", "cross", "both"),
     "timestep_encoding": ("sinusoidal", "binary"),
-    "objective": ("flow", "epsilon", "v"),
+    "objective": tuple(OBJECTIVES),
     "feed_forward": ("gelu", "swiglu", "relu"),
     "qk_norm": ("none", "head", "width"),
 }

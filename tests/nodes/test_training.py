@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sora_dit.dit_core.diffusion import OBJECTIVES
 from sora_dit.dit_core.errors import Cancelled, SoraDiTError
 from sora_dit.dit_core.lock import folder_lock
 from sora_dit.dit_core.lora import read_lora_header
@@ -397,6 +398,7 @@ def test_what_can_be_chosen_is_what_there_is(station):
         return options.get("options", kind)
 
     assert choices("TrainModel", "optimiser") == list(OPTIMISERS) == list(_training.RATES)
+    assert choices("NewModel", "objective") == list(OBJECTIVES)
     assert choices("TrainingOptions", "schedule") == list(SCHEDULES)
     kept = f"0 takes {TransformerTraining.ema:g} for a model and {LoraTraining.ema:g} for a LoRA"
     assert kept in next(one.tooltip for one in station["TrainingOptions"].GET_SCHEMA().inputs if one.id == "ema")
