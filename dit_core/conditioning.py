@@ -63,6 +63,15 @@ class Conditioning:
         )
         return replace(self, positive=move(self.positive), negative=move(self.negative))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the texts and modulations of all prompts."""
+        found: list[int] = []
+        for prompt in (*self.positive, *self.negative):
+            for part in (prompt.text, prompt.modulation):
+                part.map(lambda x: found.append(x.nbytes) or x)
+        return sum(found)
+
     def check_model(self, model: VideoDiT) -> None:
         """Raise `SoraDiTError` when this was worked out for other weights."""
         if self.model() is not model:

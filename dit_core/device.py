@@ -50,7 +50,8 @@ def _cuda(name: str, index: int, explicit: bool) -> torch.device:
     if index >= count:
         have = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise ConfigError(f"The device is {name!r}; this machine has {have}.")
-    return torch.device("cuda", index) if explicit else torch.device("cuda")
+    # with its number, always: ComfyUI compares devices, and cuda is not cuda:0
+    return torch.device("cuda", index if explicit else torch.cuda.current_device())
 
 
 def resolve_dtype(choice: str | torch.dtype = "auto", device: str | torch.device = "cpu") -> torch.dtype:
@@ -73,7 +74,7 @@ def resolve_dtype(choice: str | torch.dtype = "auto", device: str | torch.device
     device = torch.device(device)
     if device.type == "cpu":
         return torch.float32
-    return torch.bfloat16 if _has_bfloat16(device) else torch.float16
+    return torch.bfloat16 if has_bfloat16(device) else torch.float16
 
 
 def training_dtype(choice: str = "auto", device: str | torch.device = "cpu") -> torch.dtype:
@@ -93,7 +94,7 @@ def training_dtype(choice: str = "auto", device: str | torch.device = "cpu") -> 
     if choice != "auto":
         return DTYPES[choice]
     device = torch.device(device)
-    fast = cpu_multiplies_bfloat16() if device.type == "cpu" else _has_bfloat16(device)
+    fast = cpu_multiplies_bfloat16() if device.type == "cpu" else has_bfloat16(device)
     return torch.bfloat16 if fast else torch.float32
 
 
@@ -104,9 +105,7 @@ def cpu_multiplies_bfloat16() -> bool:
     on some CPUs and half as fast on others (seen: a Xeon whose AMX is hidden from its guest), so both are timed, some
     30 ms, once a process.
     """
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    has = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-    return bool(has) and torch.backends.mkldnn.is_available() and _bfloat16_was_faster()
+    return has_bfloat16("cpu") and _bfloat16_was_faster()
 
 
 @cache
@@ -128,7 +127,13 @@ def _product_seconds(kind: torch.dtype) -> float:
     return time.perf_counter() - started
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: str | torch.device) -> bool:
+    """Whether a device multiplies bfloat16 by instructions of its own, rather than step by step."""
+    device = torch.device(device)
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        able = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+        return bool(able) and torch.backends.mkldnn.is_available()
     if device.type == "cuda":
         # NVIDIA has it since compute capability 8.0; `is_bf16_supported` also says yes where it is emulated.
         return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)

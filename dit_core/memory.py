@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .transformer import TransformerConfig
+
+
+# as Python, torch and the libraries of graphics cards (CUBLAS_STATUS_ALLOC_FAILED) say it
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|(can't|cannot) allocate memory|status_alloc_failed", re.IGNORECASE
+)
 
 
 def machine_memory() -> int | None:
@@ -39,7 +46,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a graphics card or on the CPU, as torch reports it."""
     import torch
 
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "OutOfMemory" in type(error).__name__:
         return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None

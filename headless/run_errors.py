@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import re
 from typing import TYPE_CHECKING
 
 from ..dit_core.errors import SoraDiTError
+from ..dit_core.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from .graph import PlannedNode
-
-_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
 
 
 class RunError(SoraDiTError):
@@ -43,15 +41,6 @@ def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split()).rstrip(".")
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return f"it failed with {what}. Run again with --verbose to see where."
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, torch's on any device, or the allocator's own words."""
-    return (
-        isinstance(error, MemoryError)
-        or "OutOfMemory" in type(error).__name__
-        or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None)
-    )
 
 
 def _about_file(error: OSError) -> str:

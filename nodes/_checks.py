@@ -217,8 +217,9 @@ def check_widths(embeddings: Any, pooled: Any, config: Any, name: str) -> None:
 
 def check_finite(values: Any, what: str, advice: str) -> None:
     """Raise `SoraDiTError` if a tensor holds NaN or infinity, which would show as black frames."""
-    if not values.isfinite().all():
-        share = 1 - values.isfinite().double().mean().item()
+    finite = values.isfinite()
+    if not finite.all():
+        share = 1 - finite.sum().item() / finite.numel()
         raise SoraDiTError(f"{what} is damaged: {share:.0%} of its values are not numbers. {advice}")
 
 

@@ -50,7 +50,7 @@ def with_lora(
     if lora.header.base_sha256 not in ("", origin, model.sha256):
         remarks.append(f"This LoRA was trained on another model ({report.made_for}); it fits by its shapes.")
     facts = {"lora": name, "lora_sha256": content, "strength": strength, "layers": len(report.matched)}
-    changes = {"module": module, "weights": weights, "sha256": made, "base_sha256": origin}
+    changes = {"module": module, "weights": weights, "sha256": made, "base_sha256": origin, "exact": None}
     return replace(model, name=f"{model.name} + {name} x {strength:g}", **changes), facts, remarks
 
 

@@ -87,7 +87,8 @@ def denoise(
     bar = progress(len(conditioning.sigmas) - 1)
     prompts = len(conditioning.positive) + (0 if run.cfg == 1 else len(conditioning.negative))
     shape = (len(samples) * prompts, *samples.shape[1:])
-    model.weights.load(denoise_bytes(model.config, shape, model.dtype.itemsize))
+    held = 2 * conditioning.nbytes  # on the device while it runs, and once more while texts are joined
+    model.weights.load(denoise_bytes(model.config, shape, model.dtype.itemsize) + held)
     statistics = model_statistics(model.config)
 
     def on_step(index: int, steps: int, x: Any, x0: Any) -> None:

@@ -147,6 +147,8 @@ class Job:
 
         place = torch.device(self.model.device)
         module = copy.deepcopy(self.model.module).to(place, torch.float32).requires_grad_(True)
+        if self.model.exact is not None:
+            module.load_state_dict(self.model.exact)
         text = copy.copy(self.text)
         text.module = copy.deepcopy(self.text.module).to(place, torch.float32)
         return module, text
@@ -247,15 +249,20 @@ def check_own_lora(target: Any, run: str) -> None:
 
 
 def _as_model(job: Job, module: Any, settings: dict[str, Any], position: dict[str, Any]) -> Any:
+    import torch
+
     from ..dit_core.latents import weights_sha256
 
-    model = job.model
+    model, exact = job.model, None
     with learning():
+        if model.dtype != torch.float32:
+            exact = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
         module = module.requires_grad_(False).eval().to(host.storage_device(model.device), model.dtype)
     changes = {
         "name": f"{settings['run'].strip()}, step {position['step']}",
         "sha256": weights_sha256(module),
         "base_sha256": "",
+        "exact": exact,
         "provenance": {"transformer": job.provenance(settings, position)},
         "weights": host.manager(model.device)("model", module, model.latent_rgb),
     }

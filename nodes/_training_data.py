@@ -267,7 +267,7 @@ class Caching:
                 self.encoder,
                 self.folder,
                 wordings=self.wordings,
-                device=self.vae.device,
+                device=next(self.autoencoder.parameters()).device,  # where the weights are now
                 on_progress=tell,
             )
         if not store.skipped:

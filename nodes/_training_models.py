@@ -114,7 +114,7 @@ def save(target: Path, model: Any, clip: Any, vae: Any, dtype: str) -> dict[str,
         if not isinstance(model, SoraDit):
             raise SoraDiTError(f"model is {_checks.described(model)}; connect Train Model or Load Model (Sora DiT).")
         model.weights.rest()
-        parts["transformer"] = (model.config.to_dict(), model.module.state_dict())
+        parts["transformer"] = (model.config.to_dict(), model.exact or model.module.state_dict())
         made |= model.provenance or {"transformer": {"from": model.name, "sha256": model.sha256}}
     if clip is not None:
         encoder = _training_data.encoder_of(clip)

@@ -58,7 +58,7 @@ def machine() -> list[Any]:
         switch("checkpointing", False, "Keep less in memory and compute it twice: a third slower, with room for far "
                "larger batches.", display_name="save memory"),
         switch("compile", False, "Compile the blocks first (torch.compile): a minute or more of waiting, then faster "
-               "steps. On a CPU it needs a C++ compiler; on NVIDIA cards it is done anyway."),
+               "steps. On a CPU it needs a C++ compiler; on NVIDIA cards with Triton it is done anyway."),
         number("save_every", 120.0, 0.0, 86400.0, "Seconds between saves of the state, 0 to 86400: so much is lost at "
                "most when the power goes. Cancel saves too.", step=10.0, display_name="save every"),
         whole("log_every", 10, 1, 10_000, "Steps from one point of the curves to the next, 1 to 10000.",

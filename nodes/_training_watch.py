@@ -65,12 +65,12 @@ class Desk:
 
     def _begin(self, step: int) -> None:
         """Say where the training is kept and from where it goes on; what is shown of it begins with what was there."""
-        from ..dit_core.watch import forget_samples, read_log, read_samples
+        from ..dit_core.watch import forget_samples, read_log, read_samples, reduced
 
         with suppress(DataError):  # there is none yet
             self.log = read_log(self.folder)
         forget_samples(self.folder, step)
-        self.samples = read_samples(self.folder)
+        self.samples = [reduced(one) for one in read_samples(self.folder)]
         if step >= self.total:
             words = f"The training in {self.folder} is finished: {step} steps."
         elif step:
@@ -103,14 +103,15 @@ class Desk:
 
     def _sample(self, step: int) -> None:
         """A training is worth more than a look at it: a sample that cannot be made is told once, no more."""
-        from ..dit_core.watch import save_sample
+        from ..dit_core.watch import reduced, save_sample
 
         if self.sampler is None:
             return
         try:
-            new = self.sampler(step)
-            for sample in new:
+            new = []
+            for sample in self.sampler(step):
                 save_sample(self.folder, sample)
+                new.append(reduced(sample))
         except (SoraDiTError, MemoryError, RuntimeError) as error:
             if is_out_of_memory(error):
                 host.free_memory()

@@ -48,7 +48,8 @@ class SoraDit:
     computes; spatial_factor, temporal_factor: pixels and frames per latent cell; empty_prompt: CONDITIONING of the
     empty prompt, what guidance compares with when no negative prompt is given (None if the file has no text encoder);
     weights: what brings them to the device; latent_rgb: colours of the latent for previews, None if nobody knows;
-    base_sha256: of the model file before LoRAs were merged into it, "" if none were; provenance: how it was trained.
+    base_sha256: of the model file before LoRAs were merged into it, "" if none were; provenance: how it was trained;
+    exact: the weights in float32 on the CPU where the module has them rounded, for saving and for training on.
     """
 
     module: Any
@@ -63,6 +64,7 @@ class SoraDit:
     latent_rgb: tuple | None = field(default=None, repr=False)
     base_sha256: str = ""
     provenance: dict = field(default_factory=dict, repr=False)
+    exact: dict | None = field(default=None, repr=False)
 
     @property
     def config(self) -> Any:
@@ -103,7 +105,7 @@ class SoraClip:
         ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
         mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in rows])
         self.weights.load()
-        place = self.device
+        place = self.encoder.device  # where they are now; with --novram they stay where they wait
         with torch.inference_mode():
             found = self.encoder.forward_ids(ids.to(place), mask.to(place))
         cond, pooled = (part.to(self.output_device, torch.float32) for part in (found.embeddings, found.pooled))

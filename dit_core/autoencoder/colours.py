@@ -19,9 +19,9 @@ def fit_colours(pairs: Iterable[tuple[Tensor, Tensor]]) -> Colours:
     """
     squares, products = 0.0, 0.0
     for latent, video in pairs:
-        cells = latent.movedim(1, -1).flatten(0, 3).double()
+        cells = latent.movedim(1, -1).flatten(0, 3).cpu().double()  # some devices have no float64
         x = torch.cat([cells, torch.ones_like(cells[:, :1])], 1)
-        y = _cell_colours(video, latent.shape[2:]).movedim(1, -1).flatten(0, 3).double()
+        y = _cell_colours(video, latent.shape[2:]).movedim(1, -1).flatten(0, 3).cpu().double()
         squares, products = squares + x.T @ x, products + x.T @ y
     squares += 1e-8 * squares.diagonal().mean() * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
     return tuple(tuple(row) for row in torch.linalg.solve(squares, products).tolist())

@@ -58,14 +58,14 @@ class LatentStatistics:
 
     @classmethod
     def measure(cls, latents: Iterable[Tensor], per_channel: bool = True) -> LatentStatistics:
-        """Statistics over all of `latents`, each `[B, C, T, h, w]`; sizes may differ. Sums in float64.
+        """Statistics over all of `latents`, each `[B, C, T, h, w]`; sizes may differ. Sums in float64, on the CPU.
 
         per_channel: False gives every channel the same deviation (the root of the mean variance), which keeps their
         relative scale.
         """
         count, total, squares = 0, 0.0, 0.0
         for latent in latents:
-            flat = latent.detach().transpose(0, 1).flatten(1).double().cpu()
+            flat = latent.detach().transpose(0, 1).flatten(1).cpu().double()
             count, total, squares = count + flat.shape[1], total + flat.sum(1), squares + flat.square().sum(1)
         if count == 0:
             raise ShapeError("Got no latents to measure; expected at least one [batch, channels, frames, h, w].")

@@ -22,6 +22,11 @@ from .stream import Stream
 PAST = 1  # a decoded box depends on its latent frame and the one before
 
 
+def wide(sums: Tensor) -> Tensor:
+    """Sums in float64, on the CPU: Apple's GPUs have no float64."""
+    return sums.cpu().double()
+
+
 class LinearCodec(nn.Module):
     """Boxes of `time` frames x `space` x `space` pixels to `latent_channels` numbers and back.
 
@@ -107,7 +112,7 @@ class LinearCodec(nn.Module):
         count, total, products = 0, 0.0, 0.0
         for clip in clips:
             x = self.boxes(clip).flatten(0, 3).float()
-            count, total, products = count + len(x), total + x.sum(0).double(), products + (x.T @ x).double()
+            count, total, products = count + len(x), total + wide(x.sum(0)), products + wide(x.T @ x)
         mean = total / count
         values, vectors = torch.linalg.eigh(products / count - mean.outer(mean))
         kept = self.down.out_features
@@ -134,7 +139,7 @@ class LinearCodec(nn.Module):
         for clip in clips:
             x = self._neighbourhoods(self.encode(clip)).float()  # [N, latent_channels * depth * sides^2 + 1]
             y = self.boxes(clip).flatten(0, 3).float()
-            squares, products = squares + (x.T @ x).double(), products + (x.T @ y).double()
+            squares, products = squares + wide(x.T @ x), products + wide(x.T @ y)
             count += len(x)
         squares += ridge * squares.diagonal().mean() * torch.eye(len(squares), device=squares.device)
         solution = torch.linalg.solve(squares, products).T

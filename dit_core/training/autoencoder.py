@@ -28,12 +28,14 @@ from ..errors import ConfigError
 from ..measures import CodecQuality, codec_quality
 from .adversary import AdversarialSettings, Adversary
 from .callbacks import Callbacks
+from .compiling import compiled
 from .divergence import NAT
 from .feed import ClipSource, check_sizes, clip_batches, feed_of, fitting_clips
 from .likelihood import Likelihood, LikelihoodSettings
 from .loop import LoopSettings, run_loop
 from .optim import OPTIMISERS, MovingAverage, make_optimisers
 from .perceptual import texture_loss
+from .precision import remembered, settled
 from .state import TrainingState, state_path
 
 MEASURED_SKIES = 10**7  # number of the first sky that latents are measured on: no training comes so far
@@ -182,12 +184,14 @@ def train_autoencoder(
     if model.decoder is None:
         return with_statistics(model, source, device), {"step": 0, "samples": 0, "seconds": 0.0}, True
     freeze(model, training)
+    chosen = asdict(training)
+    training = replace(training, precision=settled(training.precision, folder, device))
     step = AutoencoderStep(model, source, training, loop.batch, device)
     average = MovingAverage(model, training.ema)
     settings = {
         "kind": "autoencoder",
         "config": model.config.to_dict(),
-        "training": asdict(training),
+        "training": chosen,
         "batch": loop.batch,
         "accumulate": loop.accumulate,
         **step.feed.identity(),
@@ -196,13 +200,12 @@ def train_autoencoder(
     state = TrainingState(
         folder, step.modules, {"autoencoder": average}, step.optimisers, settings, step.rivals, before
     )
-    if device.type == "cuda":
-        # torch refuses a second backward through what it compiled, and lambda needs one through the decoder
-        for part in (model.encoder, model.decoder if training.adversarial is None else None):
-            if part is not None:
-                part.compile()
+    state.position |= remembered(training.precision, device)
+    # torch refuses a second backward through what it compiled, and lambda needs one through the decoder
+    parts = (model.encoder, model.decoder if training.adversarial is None else None)
     measure = None if held_out is None else lambda: step.measure(clip_batches(held_out, HELD_OUT_CLIPS, 8, device))
-    done = run_loop(state, step, loop, callbacks, measure, NAT if training.likelihood else 0.0)
+    with compiled([part for part in parts if part is not None], device):
+        done = run_loop(state, step, loop, callbacks, measure, NAT if training.likelihood else 0.0)
     average.swap()
     model.eval()
     return with_statistics(model, source, device) if done else model, state.position, done
@@ -285,7 +288,7 @@ class AutoencoderStep:
             loss = loss + challenge
             terms["adversarial"] = challenge
         terms["psnr"] = -10 * torch.log10(terms["squared"].detach() / 4)
-        return loss, {name: value.detach() for name, value in terms.items()}
+        return loss, {"clips": len(video)} | {name: value.detach() for name, value in terms.items()}
 
     def measure(self, videos: Iterable[Tensor]) -> dict[str, float]:
         """`held_out`, the loss without an adversary, and `held_out_psnr` in dB, means over batches of clips."""

@@ -61,14 +61,14 @@ def export_bundle(
     _fill(text.module, weights["text_encoder"], f"{path}, text encoder")
     codec, provenance = _opened(autoencoder)
     check_latents(config, codec.config, "What was given" if codec is autoencoder else autoencoder)
-    total = position.get("total")
+    total = position.pop("planned", 0) or position.get("total")
     if "data" in settings:
         settings["data"] = summary(settings["data"])
     provenance["transformer"] = {
         "made": time.strftime("%Y-%m-%d"),
         **settings,
         **position,
-        "finished": bool(total) and position.get("step", 0) >= total,
+        "finished": position.get("step", 0) >= total if total else None,  # None: it does not say how long it was to be
         "weights": "moving average",
     }
     before = [read_header(bundle).provenance for bundle in earlier]

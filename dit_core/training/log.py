@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint.atomic import reason
+from ..checkpoint.atomic import reason, whole_file
 from ..errors import CheckpointError
 
 LOG = "log.jsonl"
@@ -23,24 +23,39 @@ LEVEL_SUMS, LEVEL_COUNTS = "level_loss_sum", "level_count"  # what a step functi
 class TrainingLog:
     """Sums are kept on the device until a line is written, so that logging does not stall a graphics card."""
 
-    def __init__(self, path: Path, every: int, report: Callable[[dict], object], total: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        every: int,
+        report: Callable[[dict], object],
+        total: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.path, self.every, self.report, self.total = path, every, report, total
+        self.device = torch.device(device)
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}  # one for each name: a value may be there from some step on
         self.count, self.samples = 0, 0
         self._since, self._paused = time.monotonic(), 0.0
 
     def rewind(self, step: int) -> None:
-        """Drop lines of steps that the state on disk does not know: they will be done again. And a torn last line."""
+        """Drop lines of steps that the state on disk does not know: they will be done again. And a torn last line.
+
+        Raises `CheckpointError` when it cannot be read or written; it is what it was then.
+        """
         if not self.path.exists():
             return
-        data = self.path.read_bytes()
-        lines = data.decode("utf-8", "replace").splitlines()  # what a power cut leaves need not be text
-        kept = [line for line in lines if 0 <= _step_of(line) <= step]
-        if kept != lines or not data.endswith(b"\n"):
-            temporary = self.path.with_suffix(".part")
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            temporary.replace(self.path)
+        try:
+            data = self.path.read_bytes()
+            lines = data.decode("utf-8", "replace").splitlines()  # what a power cut leaves need not be text
+            kept = [line for line in lines if 0 <= _step_of(line) <= step]
+            if kept != lines or not data.endswith(b"\n"):
+                with whole_file(self.path) as temporary:
+                    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path} cannot be brought to step {step}, from where the training goes on: {reason(error)}."
+            ) from error
 
     def begin(self) -> None:
         """Time counts from here."""
@@ -49,7 +64,7 @@ class TrainingLog:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """What happens meanwhile (sampling, saving) is no training: it does not count in `samples_per_second`."""
-        wait_for_device()
+        wait_for(self.device)
         started = time.monotonic()
         try:
             yield
@@ -72,17 +87,17 @@ class TrainingLog:
         line: dict = {
             "step": position["step"],
             "samples": position["samples"],
-            "total": position.get("total") or self.total,
+            "total": self.total or position.get("total"),
             "seconds": round(position["seconds"], 1),
             "rate": round(factor, 4),
         }
         if self.count:
             line |= self._means()
-            wait_for_device()
+            wait_for(self.device)
             seconds = time.monotonic() - self._since - self._paused
             line["samples_per_second"] = round(self.samples / seconds, 4) if seconds > 0 else None
             position["loss"] = line["loss"]
-        line["memory_bytes"] = peak_memory()
+        line["memory_bytes"] = peak_memory(self.device)
         self.sums, self.counts, self.count, self.samples = {}, {}, 0, 0
         self.begin()
         with self.paused():
@@ -125,16 +140,16 @@ def _step_of(line: str) -> int:
         return -1
 
 
-def wait_for_device() -> None:
+def wait_for(device: torch.device) -> None:
     """Until a graphics card has done what it was given: what follows is timed."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
-def peak_memory() -> int | None:
-    """Bytes at most so far: on the graphics card where one is used, else of this process; None if nobody tells."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes at most so far: on the graphics card if it is one, else of this process; None if nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         import resource
     except ImportError:  # Windows

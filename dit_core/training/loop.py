@@ -7,7 +7,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..lock import folder_lock
 from .callbacks import Callbacks
 from .divergence import Divergence, DivergenceWatch, TrainingDiverged
-from .log import LEVEL_COUNTS, LEVEL_SUMS, LOG, TrainingLog
+from .log import LEVEL_COUNTS, LEVEL_SUMS, LOG, TrainingLog, wait_for
 from .optim import SCHEDULES, learning_rate, set_learning_rate
 from .state import TrainingState
 
@@ -101,8 +101,9 @@ def run_loop(
     CPU the result does not depend on how often it was stopped, bit for bit.
 
     Args:
-        step_function: number of the batch (from 0, `accumulate` of them a step) -> loss and tensors to log; `watched`
-            among them takes the place of the loss in the watch for divergence and is not logged.
+        step_function: number of the batch (from 0, `accumulate` of them a step) -> loss and tensors to log. Two that it
+            may tell are not logged: `watched` takes the place of the loss in the watch for divergence, `clips`, a whole
+            number, is how many there were where that is not `batch`.
         held_out: what to log on held-out data, see `LoopSettings.held_out_every`; called in evaluation mode.
         least_unit: see `DivergenceWatch`; `NAT` where what is watched is a negative log-likelihood.
 
@@ -125,12 +126,16 @@ class _Run:
         self.position = state.position
         if self.position["step"] == 0:  # what is made of it can be told from what another training of that name made
             self.position["run_id"] = uuid.uuid4().hex
-        self.log = TrainingLog(state.path.parent / LOG, settings.log_every, callbacks.report, settings.steps or None)
+        self.position["planned"] = settings.steps
+        self.parameters = [p for module in state.modules.values() for p in module.parameters() if p.requires_grad]
+        self.device = self.parameters[0].device if self.parameters else torch.device("cpu")
+        self.log = TrainingLog(
+            state.path.parent / LOG, settings.log_every, callbacks.report, settings.steps or None, self.device
+        )
         self.log.rewind(self.position["step"])
         self.watch = DivergenceWatch(least_unit)
         if not state.diverged():  # after a divergence the state is good by definition, whatever came before it
             self.watch.restore(state.watch)
-        self.parameters = [p for module in state.modules.values() for p in module.parameters() if p.requires_grad]
         self.first, self.seconds_before = self.position["step"], self.position["seconds"]
         self.started = self.last_saved = time.monotonic()
         self.saved_step, self.whole = self.first, True
@@ -184,8 +189,7 @@ class _Run:
             position["plan_from"] = self._elapsed()
         if done < 120 or not minutes or "plan_from" not in position:
             return 0
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait_for(self.device)
         pace = (self._elapsed() - position.pop("plan_from")) / (done - 20)
         position["total"] = position["step"] + int(0.985 * (minutes * 60 - self._elapsed()) / pace)
         return position["total"]
@@ -201,10 +205,12 @@ class _Run:
         factor = self._factor()
         set_learning_rate(state.all_optimisers(), factor)
         values: dict[str, Tensor] = {}
+        samples = 0
         self.whole = not state.rivals  # those step inside the step function
         for k in range(count):
             loss, told = self.step_function(position["step"] * count + k)
             (loss / count if count > 1 else loss).backward()
+            samples += told.pop("clips", self.settings.batch)
             for name, value in {"loss": loss.detach(), **told}.items():
                 share = value if count == 1 or name in (LEVEL_SUMS, LEVEL_COUNTS) else value / count
                 values[name] = values[name] + share if name in values else share
@@ -218,7 +224,6 @@ class _Run:
             optimiser.zero_grad(set_to_none=True)
         for average in state.averages.values():
             average.update(position["step"])
-        samples = self.settings.batch * count
         position["step"] += 1
         position["samples"] += samples
         position["seconds"] = self.seconds_before + self._elapsed()
@@ -268,19 +273,20 @@ class _Run:
         """Evaluation mode, no gradients, averaged weights if asked; afterwards all is as it was, to the last bit."""
         modules = [m for module in self.state.all_modules() for m in module.modules()]
         modes = [module.training for module in modules]
-        averages = list(self.state.averages.values()) if averaged else []
-        for average in averages:
-            average.swap()
-        for module in modules:
-            module.training = False
+        averages, swapped = self.state.averages.values() if averaged else (), []
         try:
-            cards = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+            for average in averages:
+                average.swap()
+                swapped.append(average)
+            for module in modules:
+                module.training = False
+            cards = [self.device] if self.device.type == "cuda" else []
             with torch.no_grad(), torch.random.fork_rng(cards):
                 yield
         finally:
             for module, mode in zip(modules, modes, strict=True):
                 module.training = mode
-            for average in averages:
+            for average in swapped:
                 average.swap()
 
     def _leave(self) -> None:
@@ -321,8 +327,9 @@ class _Run:
         self.last_saved, self.saved_step = time.monotonic(), self.position["step"]
 
     def _diverged(self, found: Divergence) -> TrainingDiverged:
-        self.log.write(found.event())
-        self.state.mark_diverged(found.step)
+        self.state.mark_diverged(found.step)  # first: whatever telling comes to, it may go on with a lower rate
+        with suppress(Exception):
+            self.log.write(found.event())
         kept = (
             f"The last good state, of step {self.saved_step}, is kept: begun again in {self.state.path.parent} with a "
             "lower learning rate, it goes on from there."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,13 +13,14 @@ from ..lora import LoraConfig, LoraLayers, add_lora
 from ..text import TextEncoder
 from ..transformer import VideoDiT
 from .callbacks import Callbacks
+from .compiling import compiled
 from .loop import LoopSettings, run_loop
 from .optim import MovingAverage, make_optimisers
+from .precision import remembered, settled
 from .state import TrainingState
 from .transformer import (
     TransformerTraining,
     checkpointed,
-    compile_blocks,
     defaults_before,
     denoising_step,
     described,
@@ -81,6 +82,7 @@ def train_lora(
     text.module.eval()
     base = {"base": weights_sha256(model, text.module)}
     settings = described(model, text, latents, loop, training) | {"kind": "LoRA"} | base | (provenance or {})
+    training = replace(training, precision=settled(training.precision, folder, device))
     layers = add_lora(model, training.lora, seed=training.seed)
     try:
         modules = {"lora": layers}
@@ -89,13 +91,16 @@ def train_lora(
         state = TrainingState(
             folder, modules, averages, optimisers, settings, defaults=defaults_before(training, settings)
         )
+        state.position |= remembered(training.precision, device)
         layers.train()
         model.train()
         step = denoising_step(model, text, latents, loop.batch, training, device)
         if training.lora.dropout:
             step = seeded(step, training.seed, device)
-        with checkpointed(model, training.checkpoint_activations):
-            compile_blocks(model, device, training.compile)
+        with (
+            checkpointed(model, training.checkpoint_activations),
+            compiled(model.blocks, device, training.compile),
+        ):
             measure = held_out_loss(model, text, held_out, loop.batch, training, device)
             done = run_loop(state, step, loop, callbacks, measure)
         averages["lora"].swap()

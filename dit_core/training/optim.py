@@ -195,8 +195,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange averaged and present weights; call again to undo."""
+        """Exchange averaged and present weights; call again to undo. Nothing is copied, so that it cannot run out of
+        memory halfway and leave a mixture."""
         for name, p in self.live.items():
-            now = p.detach().clone()
-            p.copy_(self.values[name])
-            self.values[name].copy_(now)
+            p.data, self.values[name] = self.values[name], p.data

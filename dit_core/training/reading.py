@@ -16,12 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..device import training_dtype
+from ..latents import weights_sha256
 from ..skies import VALUES, caption, named, sample_balanced
 from ..text import TextEmbedding, TextEncoder
 from .callbacks import Callbacks
 from .loop import LoopSettings, run_loop
 from .optim import make_optimisers
+from .precision import remembered, settled
 from .state import TrainingState
+from .transformer import seeded
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,15 @@ def teach_reading(
     torch.manual_seed(settings.seed)
     heads = nn.ModuleList([PooledHeads(text.width), TokenHeads(text.width)]).to(device)
     modules = {"text_encoder": text.module, "heads": heads}
-    kind, lr, precision = settings.optimiser, settings.lr, settings.precision
+    kind, lr, precision = settings.optimiser, settings.lr, settled(settings.precision, folder, device)
     optimisers = make_optimisers({"text_encoder": text.module}, kind, lr, settings.weight_decay, precision)
     optimisers += make_optimisers({"heads": heads}, "adamw", lr, 0.0, precision)
     described = {"kind": "reading", "text": text.config_dict(), "reading": asdict(settings), "batch": loop.batch}
-    state = TrainingState(folder, modules, {}, optimisers, described)
     before = copy.deepcopy(text) if settings.anchor else None
-    dtype = training_dtype(settings.precision, device)
+    anchored = {} if before is None else {"anchored_to": weights_sha256(before.module)}
+    state = TrainingState(folder, modules, {}, optimisers, described | anchored, defaults=anchored)
+    state.position |= remembered(precision, device)
+    dtype = training_dtype(precision, device)
     text.module.train()
 
     def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -142,6 +147,6 @@ def teach_reading(
             loss = loss + settings.anchor * losses["moved"]
         return loss, {n: loss.detach() for n, loss in losses.items()}
 
-    done = run_loop(state, step_function, loop, callbacks)
+    done = run_loop(state, seeded(step_function, settings.seed, device), loop, callbacks)  # T5 may have dropout
     text.module.eval()
     return state.position, done

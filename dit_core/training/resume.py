@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..latents.identity import differences as data_differences
 
 _LONG = 60  # characters of a value that a sentence still shows
+_RATES = {"training.lr", "reading.lr"}  # the learning rate in the settings of a training, by kind
 _KINDS = {
     "denoising": "of a whole transformer",
     "LoRA": "of a LoRA",
@@ -57,8 +58,10 @@ def told(differ: dict[str, Difference], most: int = 6) -> str:
 
 def accepts(differ: dict[str, Difference]) -> bool:
     """Whether all that differs is a lower learning rate: what a training that diverged may go on with."""
-    only = differ.get("training.lr")
-    return len(differ) == 1 and only is not None and isinstance(only.then, float) and only.now < only.then
+    if len(differ) != 1 or not differ.keys() <= _RATES:
+        return False
+    (only,) = differ.values()
+    return isinstance(only.then, float) and only.now < only.then
 
 
 def _completed(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..checkpoint.atomic import reason, whole_file
 from ..checkpoint.save import write_tensors
 from ..data import SkyClips
 from ..errors import CheckpointError
+from ..latents.cache import encodes_in_bfloat16
 from ..latents.identity import differences, identity, twins
 from ..latents.protocol import Batch
 from ..skies import SkyScene, caption, render, sample_balanced, sample_scene, twin
@@ -163,7 +164,7 @@ def build_cache(
     for start in range(0, count, batch):
         n = min(batch, count - start)
         video = source.clips(start, n, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=encodes_in_bfloat16(autoencoder, device)):
             mean = autoencoder.encode(video).mean
         mean = statistics.normalise(mean.float())
         if latents is None:

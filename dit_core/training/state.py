@@ -130,7 +130,7 @@ class TrainingState:
                 settings = json.loads(metadata.get("settings", "{}"))
                 self._check_settings(settings)
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                self.position = json.loads(metadata["position"])
+                self.position |= json.loads(metadata["position"])
                 self.watch = json.loads(metadata.get("watch", "{}"))
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise CheckpointError(

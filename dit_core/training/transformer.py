@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from ..latents import Latents, weights_sha256
 from ..text import TextEncoder
 from ..transformer import TransformerConfig, VideoDiT
 from .callbacks import Callbacks
+from .compiling import compiled
 from .known_frames import draw_known_frames
 from .log import LEVEL_COUNTS, LEVEL_SUMS, mean_by_level
 from .loop import LoopSettings, StepFunction, run_loop
 from .optim import OPTIMISERS, MovingAverage, make_optimisers
+from .precision import remembered, settled
 from .state import TrainingState
 
 NOISE_BINS = 8
@@ -46,7 +48,7 @@ class TransformerTraining:
     # an optimiser with normalised steps blows up until nothing is left (seen: 0.54 -> 0.06 deviation over prompts).
     train_text: bool = False
     precision: str = "auto"  # of the products: auto | float32 | bfloat16, see `training_dtype`
-    compile: bool | None = None  # compile the blocks; None = on an NVIDIA card only (a CPU needs a C++ compiler for it)
+    compile: bool | None = None  # compile the blocks; None = where `compiles` knows that it pays: NVIDIA, Triton
     checkpoint_activations: bool = False  # work blocks out again in the backward pass: a third slower, far less memory
     seed: int = 1
 
@@ -72,7 +74,8 @@ def draw_levels(batch: int, settings: TransformerTraining, generator: torch.Gene
     """Noise levels in 0..1 [batch]; stratified, so that each batch sees all levels and the loss is less noisy."""
     device = generator.device
     u = (torch.arange(batch, device=device) + torch.rand(batch, generator=generator, device=device)) / batch
-    normal = torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4))
+    u = u.clamp(1e-4, 1 - 1e-4)
+    normal = torch.special.ndtri(u.cpu()).to(device) if device.type == "mps" else torch.special.ndtri(u)  # it has none
     level = torch.sigmoid(settings.timestep_mean + settings.timestep_std * normal)
     flat = torch.rand(batch, generator=generator, device=device) < settings.uniform
     return torch.where(flat, torch.rand(batch, generator=generator, device=device), level).clamp(1e-4, 1.0)
@@ -115,18 +118,22 @@ def train_transformer(
     """
     modules = {"transformer": model, "text_encoder": text.module}
     text.module.requires_grad_(training.train_text)
+    settings = described(model, text, latents, loop, training) | (provenance or {})
+    training = replace(training, precision=settled(training.precision, folder, device))
     optimisers = make_optimisers(modules, training.optimiser, training.lr, training.weight_decay, training.precision)
     learning = modules if training.train_text else {"transformer": model}
     averages = {name: MovingAverage(module, training.ema) for name, module in learning.items()}
-    settings = described(model, text, latents, loop, training) | (provenance or {})
     state = TrainingState(folder, modules, averages, optimisers, settings, defaults=defaults_before(training, settings))
+    state.position |= remembered(training.precision, device)
     text.module.train(training.train_text)
     model.train()
     step = denoising_step(model, text, latents, loop.batch, training, device)
     if training.train_text:  # T5 has dropout of its own
         step = seeded(step, training.seed, device)
-    with checkpointed(model, training.checkpoint_activations):
-        compile_blocks(model, device, training.compile)
+    with (
+        checkpointed(model, training.checkpoint_activations),
+        compiled(model.blocks, device, training.compile),
+    ):
         measure = held_out_loss(model, text, held_out, loop.batch, training, device)
         done = run_loop(state, step, loop, callbacks, measure)
     for average in averages.values():
@@ -189,13 +196,6 @@ def checkpointed(model: VideoDiT, wanted: bool) -> Iterator[None]:
         yield
     finally:
         model.gradient_checkpointing = before
-
-
-def compile_blocks(model: VideoDiT, device: torch.device, wanted: bool | None = None) -> None:
-    """Compile the blocks if wanted; None: where that pays at once, on an NVIDIA card."""
-    if device.type == "cuda" if wanted is None else wanted:
-        for block in model.blocks:
-            block.compile()
 
 
 def denoising_step(

@@ -25,7 +25,7 @@ def binary_encoding(timesteps: Tensor) -> Tensor:
     Ten bits before the point and six behind it ("analog bits", arXiv:2208.04202): 0 to 1023 in steps of 1/64.
     """
     bits = INTEGER_BITS + FRACTION_BITS
-    number = (timesteps.double() * 2**FRACTION_BITS).round().clamp(0, 2**bits - 1).long()
+    number = (timesteps.float() * 2**FRACTION_BITS).round().clamp(0, 2**bits - 1).long()
     places = torch.arange(bits - 1, -1, -1, device=timesteps.device)
     return ((number[:, None] >> places) & 1).float() * 2 - 1
 

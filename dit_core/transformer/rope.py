@@ -19,14 +19,14 @@ def rotary_table(grid: Grid, head_width: int, theta: float, device: torch.device
     """Cosine and sine [t*h*w, head_width/2, 2] (float32): how far each pair of channels of each token turns."""
     angles = []
     for axis, (size, width) in enumerate(zip(grid, axis_widths(head_width), strict=True)):
-        # float64 as in Wan: float32 powers drift at far positions
-        frequency = theta ** -(torch.arange(0, width, 2, dtype=torch.float64, device=device) / width)
-        angle = torch.arange(size, dtype=torch.float64, device=device)[:, None] * frequency
+        # float64 as in Wan: float32 powers drift at far positions. On the CPU: Apple's GPUs have no float64.
+        frequency = theta ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
+        angle = torch.arange(size, dtype=torch.float64)[:, None] * frequency
         view = [1, 1, 1, width // 2]
         view[axis] = size
         angles.append(angle.view(view).expand(*grid, width // 2))
     angle = torch.cat(angles, dim=-1).flatten(0, 2)
-    return torch.stack((angle.cos(), angle.sin()), dim=-1).float()
+    return torch.stack((angle.cos(), angle.sin()), dim=-1).float().to(device)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ samples of the same prompts beside each other. Pillow draws; nothing here import
 from .curves import draw_curves, draw_glance, save_picture
 from .events import EventWriter
 from .log import LOG_FILE, TrainingLog, read_log
-from .strip import Sample, draw_strip, forget_samples, placard, read_samples, save_sample
+from .strip import Sample, draw_strip, forget_samples, placard, read_samples, reduced, save_sample
 from .words import duration, summary
 
 __all__ = [
     "LOG_FILE", "EventWriter", "Sample", "TrainingLog", "draw_curves", "draw_glance", "draw_strip", "duration",
-    "forget_samples", "placard", "read_log", "read_samples", "save_picture", "save_sample", "summary",
+    "forget_samples", "placard", "read_log", "read_samples", "reduced", "save_picture", "save_sample", "summary",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ SAMPLES = "samples"
 _GAP, _TITLE, _HEAD = 8, 64, 22  # pixels: between clips, width of a row's title, height of the prompts above
 _FILE = re.compile(r"^(\d{8})_(\d+)\.png$")
 _SHOWN = 10  # rows; more are thinned out, first and last stay
+_FRAMES, _HEIGHT = 4, 96  # of a clip in a strip: how many, and how high in pixels
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,31 @@ def forget_samples(folder: str | Path, step: int) -> None:
 def _read(path: Path, step: int, number: int) -> Sample | None:
     from PIL import Image
 
-    try:
+    try:  # a very long clip makes a larger picture than Pillow opens unasked
         with Image.open(path) as picture:
             about = json.loads(picture.text["sora_dit_sample"])
             row = np.asarray(picture.convert("RGB"))
             count = int(about["frames"])
             frames = row.reshape(row.shape[0], count, -1, 3).transpose(1, 0, 2, 3)
             return Sample(step, number, str(about["prompt"]), frames)
-    except (OSError, KeyError, ValueError, AttributeError, SyntaxError):
+    except (OSError, KeyError, ValueError, AttributeError, SyntaxError, Image.DecompressionBombError):
         return None
 
 
+def reduced(sample: Sample) -> Sample:
+    """What a strip shows of it, which is all that has to stay in memory while a training goes on."""
+    from PIL import Image
+
+    chosen = [np.ascontiguousarray(sample.frames[index]) for index in _chosen(len(sample.frames), _FRAMES)]
+    height, width = chosen[0].shape[:2]
+    if height > _HEIGHT:
+        size = (max(1, round(width * _HEIGHT / height)), _HEIGHT)
+        chosen = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in chosen]
+    return replace(sample, frames=np.stack(chosen))
+
+
 def draw_strip(
-    samples: Sequence[Sample], frames: int = 4, height: int = 96, rows: int = _SHOWN, titles: bool = True
+    samples: Sequence[Sample], frames: int = _FRAMES, height: int = _HEIGHT, rows: int = _SHOWN, titles: bool = True
 ) -> Image:
     """Lay samples out: a row for each step, from the first to the newest; a clip for each prompt.
 
@@ -166,12 +179,18 @@ def _spread(steps: list[int], most: int) -> list[int]:
     return [steps[round(k * (len(steps) - 1) / (most - 1))] for k in range(most)]
 
 
+def _chosen(length: int, frames: int) -> list[int]:
+    """At most so many frames of a clip, spread over it."""
+    count = min(frames, length)
+    return [round(k * (length - 1) / max(count - 1, 1)) for k in range(count)]
+
+
 def _cell(video: np.ndarray, frames: int, height: int) -> Image:
     """Some frames of a clip beside each other."""
     from PIL import Image
 
-    count = min(frames, len(video))
-    chosen = [round(k * (len(video) - 1) / max(count - 1, 1)) for k in range(count)]
+    chosen = _chosen(len(video), frames)
+    count = len(chosen)
     width = max(1, round(video.shape[2] * height / video.shape[1]))
     how = Image.Resampling.NEAREST if height % video.shape[1] == 0 else Image.Resampling.BICUBIC
     cell = Image.new("RGB", (count * width + count - 1, height), PAPER)

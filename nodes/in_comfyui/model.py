@@ -6,7 +6,6 @@ The adapter rests on ComfyUI's classes for models (`BaseModel`, `BASE`, `LatentF
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -75,13 +74,20 @@ class NativeDiT(VideoDiT):
         return self.config.in_channels
 
     def __deepcopy__(self, memo: dict[int, Any]) -> VideoDiT:
-        """A copy is an ordinary `VideoDiT` again, to train or to change: ComfyUI's layers are for running."""
-        other = VideoDiT.__new__(VideoDiT)
-        memo[id(self)] = other
-        other.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        plain = {getattr(comfy.ops.disable_weight_init, name): kind for kind, name in LAYERS.items()}
-        for layer in other.modules():
-            layer.__class__ = plain.get(type(layer), type(layer))
+        """A copy is an ordinary `VideoDiT` again, to train or to change: ComfyUI's layers are for running.
+
+        Only weights are copied: what ComfyUI keeps on layers (handles of memory that it manages) cannot be.
+        """
+        with torch.device("meta"):
+            other = VideoDiT(self.config)
+        weights = dict(self.named_parameters())
+        copies = {
+            name: nn.Parameter(value.detach().clone(), weights[name].requires_grad if name in weights else False)
+            for name, value in self.state_dict().items()
+        }
+        other.load_state_dict(copies, assign=True)
+        other.gradient_checkpointing = self.gradient_checkpointing
+        memo[id(self)] = other.train(self.training)
         return other
 
     def forward(  # type: ignore[override]

@@ -6,6 +6,8 @@ Each `check_...` function tries one thing that core nodes must be able to do wit
 from __future__ import annotations
 
 import asyncio
+import copy
+import ctypes
 import json
 import logging
 import os
@@ -264,6 +266,21 @@ def check_out_of_memory_in_decode():
     small = run("SoraDiTDecode", vae=vae, latent=latent, chunk_frames=0)[0]
     del vae.first_stage_model.decode_chunks
     return {"calls": calls, "far": far(whole, small), "told": told}
+
+
+def check_copy_to_train():
+    """What ComfyUI keeps on layers (handles of the memory that it manages) cannot be copied, and is not needed."""
+    model, *_ = load()
+    layer = model.module.blocks[0].feed_forward.inner
+    layer._v = (ctypes.CFUNCTYPE(None)(), 0, 1)
+    other = copy.deepcopy(model.module)
+    del layer._v
+    kinds = sorted({type(one).__module__ for one in other.modules() if type(one).__name__ in ("Linear", "LayerNorm")})
+    held = model.module.state_dict()
+    same = all(torch.equal(value, held[name]) for name, value in other.state_dict().items())
+    shared = {p.data_ptr() for p in other.parameters()} & {p.data_ptr() for p in model.module.parameters()}
+    left = [name for one in other.modules() for name in vars(one) if name in ("_v", "comfy_cast_weights")]
+    return {"kinds": kinds, "same": same, "shared": len(shared), "left": left, "class": type(other).__name__}
 
 
 def check_offload():

@@ -78,6 +78,11 @@ def test_own_lora_equals_cores(of):
     assert of["base"] < 1e-5 and max(of["core again"], of["own again"]) <= 1e-4
 
 
+def test_copy_to_train(of):
+    assert of["kinds"] == ["torch.nn.modules.linear", "torch.nn.modules.normalization"] and of["class"] == "VideoDiT"
+    assert of["same"] and not of["shared"] and not of["left"]
+
+
 def test_offload(of):
     assert of["layers"] > 10 and of["far"] < 1e-4
     assert of["memory"] == 2 * (3 * 2 * 3) * 8 * 24 * 4  # two prompts, 18 tokens, eight vectors each, float32

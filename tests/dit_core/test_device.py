@@ -14,6 +14,7 @@ def machine(monkeypatch):
     def pretend(cuda=0, mps=False, capability=(9, 0)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch.version, "cuda", "13.0" if cuda else None)
@@ -28,7 +29,7 @@ def test_auto_takes_the_best_device(machine):
     machine(mps=True)
     assert resolve_device("auto") == torch.device("mps")
     machine(cuda=2, mps=True)
-    assert resolve_device("auto") == torch.device("cuda")
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda", 0)  # with a number
     assert resolve_device(" CUDA:1 ") == torch.device("cuda", 1)
     assert resolve_device(torch.device("cpu")) == torch.device("cpu")
     assert resolve_device(torch.device("xpu", 0)) == torch.device("xpu", 0)

@@ -137,6 +137,7 @@ def test_a_state_becomes_a_checkpoint_with_all_three_parts(tmp_path, store):
     model, text, position, _ = train(tmp_path / "run", store, 5)
     header = export_bundle(tmp_path / "run", autoencoder(), tmp_path / "mine.safetensors", dtype=torch.float32)
     made = header.provenance["transformer"]
+    assert made["finished"] is True and "planned" not in made
     assert made["step"] == 5 and made["data"]["data"]["files"] == 1 and made["data"]["data"]["rules"] == {"seed": "0"}
     bundle = load_bundle(tmp_path / "mine.safetensors")
     for wanted, got in ((model, bundle.transformer), (text.module, bundle.text_encoder.module),

@@ -139,6 +139,26 @@ def test_an_encoder_that_reads_in_float32_is_orthogonalised_in_float32(files, mo
     assert set(types) == {torch.float32}
 
 
+@pytest.mark.parametrize(
+    ("stage", "given", "said"),
+    [
+        ("text", {"--start": "codec"}, "--start: {codec} has no text encoder; expected a bundle with one."),
+        ("transformer", {"--autoencoder": "model", "--start": "model"}, "--autoencoder: {model} has no autoencoder"),
+        ("transformer", {"--autoencoder": "codec", "--start": "codec"}, "--start: {codec} has no text encoder"),
+        ("transformer", {"--autoencoder": "codec", "--text": "codec"}, "--text: {codec} has no text encoder"),
+        ("transformer", {"--autoencoder": "codec", "--start": "codec", "--text": "model"}, "has no transformer"),
+        ("autoencoder", {"--autoencoder": "model"}, "--autoencoder: {model} has no autoencoder"),
+        ("text", {"--device": "tpu"}, "The device is 'tpu'"),
+    ],
+)
+def test_a_bundle_without_the_part_that_is_needed_is_said(files, capsys, stage, given, said):
+    paths = {name: str(files / f"{name}.safetensors") for name in ("codec", "model")}
+    given = {option: paths.get(value, value) for option, value in given.items()}
+    command = [stage, "--state", str(files / "state"), *SIZE, "--clips", "4", "--steps", "1"]
+    assert main([*command, *(part for pair in given.items() for part in pair)]) == 1
+    assert said.format(**paths) in capsys.readouterr().err
+
+
 def test_the_command_offers_every_optimiser(capsys):
     with pytest.raises(SystemExit):
         main(["text", "--state", "x", "--optimiser", "none"])

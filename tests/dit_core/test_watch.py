@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from sora_dit.dit_core.errors import DataError, MediaError
 from sora_dit.dit_core.watch import (
     EventWriter,
@@ -18,6 +19,7 @@ from sora_dit.dit_core.watch import (
     forget_samples,
     read_log,
     read_samples,
+    reduced,
     save_picture,
     save_sample,
     summary,
@@ -167,6 +169,22 @@ def test_samples_come_back_as_they_were(tmp_path):
     assert (first.step, first.number, first.prompt) == (40, 1, made.prompt) and (first.frames == made.frames).all()
     assert second.step == 200
     assert read_samples(tmp_path / "nowhere") == []
+
+
+def test_a_sample_that_is_too_large_to_open_does_not_stop_a_training(tmp_path, monkeypatch):
+    for one in (sample(200), sample(300, frames=50, size=(40, 40))):
+        save_sample(tmp_path, one)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)  # from twice as many on it refuses
+    assert [one.step for one in read_samples(tmp_path)] == [200]
+
+
+@pytest.mark.parametrize("size", [(8, 12), (96, 96), (240, 416)])
+def test_what_stays_in_memory_of_a_sample_is_what_a_strip_shows(size):
+    rng = np.random.default_rng(1)
+    full = [Sample(step, 0, "a", rng.integers(0, 255, (33, *size, 3), np.uint8)) for step in (1, 2)]
+    kept = [reduced(one) for one in full]
+    assert sum(one.frames.nbytes for one in kept) <= 2 * 4 * 96 * 167 * 3
+    assert (np.asarray(draw_strip(kept)) == np.asarray(draw_strip(full))).all()
 
 
 def test_the_strip_has_a_row_for_each_step_first_to_newest():

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from sora_dit.dit_core.diffusion import OBJECTIVES
 from sora_dit.dit_core.errors import Cancelled, SoraDiTError
 from sora_dit.dit_core.lock import folder_lock
@@ -294,6 +295,26 @@ def test_a_saved_model_comes_back_and_says_how_it_was_made(go, parts, train, own
     made = read_header(own_models / "mine.safetensors").provenance
     assert made["transformer"]["step"] == 2 and made["transformer"]["started_from"] == "tiny.safetensors"
     assert made["autoencoder"] == {"from": "tiny.safetensors"}
+
+
+def test_a_trained_model_that_computes_in_16_bits_is_saved_and_trained_on_as_it_was_learned(
+    go, parts, train, latents, own_models, session
+):
+    coarse = go("LoadModel", model="tiny.safetensors", dtype="bfloat16")[0]
+    trained = train(steps=2, model=coarse)[0]
+    assert trained.dtype == torch.bfloat16 == next(trained.module.parameters()).dtype
+    file = go("SaveModel", name="exact", dtype="float32", model=trained, clip=parts[1], vae=parts[2])[0]
+    (state,) = session.output_dir.rglob("state.safetensors")
+    learned = {
+        name.removeprefix("average.transformer."): value
+        for name, value in load_file(state).items()
+        if name.startswith("average.transformer.")
+    }
+    saved = go("LoadModel", model=file, dtype="float32")[0].module.state_dict()
+    assert saved.keys() == learned.keys() and all(torch.equal(saved[name], learned[name]) for name in learned)
+    assert any((value.bfloat16().float() != value).any() for value in learned.values()), "or this could not fail"
+    job = _training.Job(None, trained, parts[1], latents, None, None)
+    assert all(torch.equal(value, learned[name]) for name, value in job._copies()[0].state_dict().items())
 
 
 def test_saving_refuses_what_it_must(go, say, station, parts, own_models):

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from ...autoencoder import Joins
+from ...device import resolve_device
 from ...errors import SoraDiTError
 from ...skies.scene import OBJECTS
 from ..optim import OPTIMISERS
@@ -103,10 +104,10 @@ def main(argv: list[str] | None = None) -> int:
     if not args.steps and not args.minutes:
         parser.error("give --steps or --minutes")
     args.state.mkdir(parents=True, exist_ok=True)
-    device = torch.device(args.device)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
     try:
+        device = resolve_device(args.device)
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
         {"autoencoder": run_autoencoder, "text": run_text, "transformer": run_transformer}[args.stage](args, device)
     except SoraDiTError as error:
         print(f"error: {error}", file=sys.stderr)

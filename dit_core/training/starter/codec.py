@@ -25,7 +25,7 @@ from ..autoencoder import (
 from ..export import check_latents
 from ..options import autoencoder_training, loop_settings
 from ..sky_data import SkySource
-from .provenance import TOLD, made_by, print_line
+from .provenance import TOLD, made_by, part_of, print_line
 from .recipe import AUTOENCODER, AUTOENCODER_SOURCE, HELD_OUT_SOURCE
 
 
@@ -40,7 +40,7 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     if args.autoencoder:
         bundle = load_bundle(args.autoencoder)
         before = bundle.header.provenance.get("autoencoder", {})
-        old, clips, joins = bundle.autoencoder.to(device), None, None
+        old, clips, joins = part_of(bundle, "autoencoder", "--autoencoder", args.autoencoder).to(device), None, None
         if args.refit:
             clips, told["decoder_fitted_on_clips"] = refit_clips(source, args.refit, device), args.refit
         if args.as_generated:

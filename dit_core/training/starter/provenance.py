@@ -6,9 +6,12 @@ import json
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ...checkpoint import Bundle
+from ...errors import ConfigError
 from ..callbacks import Callbacks
 
 
@@ -38,3 +41,11 @@ def made_by(device: torch.device) -> dict[str, str]:
 def device_name(device: torch.device) -> str:
     """What the training ran on, for the provenance."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def part_of(bundle: Bundle, part: str, option: str, path: Path) -> Any:
+    """A part of the bundle that `option` names. Raises `ConfigError` where there is none."""
+    found = getattr(bundle, part)
+    if found is None:
+        raise ConfigError(f"{option}: {path} has no {part.replace('_', ' ')}; expected a bundle with one.")
+    return found

@@ -12,11 +12,12 @@ from ...checkpoint import Bundle, load_bundle, save_bundle
 from ...errors import ConfigError
 from ...text import TextEncoder
 from ...transformer import TransformerConfig, VideoDiT
+from ..compiling import compiled
 from ..options import loop_settings
 from ..reading import ReadingSettings, teach_reading
 from ..sky_data import LatentCache, SkySource, build_cache, sky_identity
 from ..transformer import TransformerTraining, train_transformer
-from .provenance import TOLD, made_by, print_line
+from .provenance import TOLD, made_by, part_of, print_line
 from .recipe import TEXT, TRANSFORMER, TRANSFORMER_SOURCE
 
 
@@ -24,7 +25,8 @@ def run_text(args: argparse.Namespace, device: torch.device) -> None:
     """Teach a text encoder, fresh or that of `--start`, to read captions and write it as a bundle of its own."""
     torch.manual_seed(args.seed)
     start = load_bundle(args.start) if args.start else None
-    text = (TextEncoder.from_config(TEXT) if start is None else start.text_encoder).to(device)
+    fresh = TextEncoder.from_config(TEXT) if start is None else part_of(start, "text_encoder", "--start", args.start)
+    text = fresh.to(device)
     loop = loop_settings(args, batch=64, log_every=20)
     settings = ReadingSettings(
         optimiser=args.optimiser,
@@ -44,8 +46,9 @@ def run_text(args: argparse.Namespace, device: torch.device) -> None:
 
 def load_autoencoder(args: argparse.Namespace, device: torch.device) -> tuple[CausalVideoAutoencoder, dict]:
     """The trained autoencoder and its provenance."""
-    bundle = load_bundle(args.autoencoder or args.state / "autoencoder.safetensors")
-    return bundle.autoencoder.to(device).eval(), bundle.header.provenance
+    path = args.autoencoder or args.state / "autoencoder.safetensors"
+    bundle = load_bundle(path)
+    return part_of(bundle, "autoencoder", "--autoencoder", path).to(device).eval(), bundle.header.provenance
 
 
 def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
@@ -95,20 +98,21 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
 def starting_text(args: argparse.Namespace, start: Bundle | None) -> tuple[TextEncoder, dict]:
     """The text encoder: that of `--text`, else of `--start`, else taught here, else new; and how its file was made."""
     if start is not None and not args.text:
-        return start.text_encoder, start.header.provenance
+        return part_of(start, "text_encoder", "--start", args.start), start.header.provenance
     taught = args.text or args.state / "text_encoder.safetensors"
     if not taught.exists():
         torch.manual_seed(args.seed)
         return TextEncoder.from_config(TEXT), {}
     read = load_bundle(taught)
-    return read.text_encoder, read.header.provenance
+    return part_of(read, "text_encoder", "--text", taught), read.header.provenance
 
 
 def starting_model(
     args: argparse.Namespace, start: Bundle | None, latents: AutoencoderConfig, source: SkySource, cache: LatentCache
 ) -> VideoDiT:
     """The transformer of `--start`, or a new one for these latents."""
-    base = (start.transformer.config if start is not None else TRANSFORMER).to_dict()
+    old = None if start is None else part_of(start, "transformer", "--start", args.start)
+    base = (TRANSFORMER if old is None else old.config).to_dict()
     with_skip = start is None or base["skip_std"] is not None
     size = {"height": args.size, "width": args.size, "frames": args.frames, "fps": source.fps}
     changes = {
@@ -120,8 +124,8 @@ def starting_model(
     }
     torch.manual_seed(args.seed)
     model = VideoDiT(TransformerConfig.from_dict(base | changes | args.transformer_config))
-    if start is not None:
-        model.load_state_dict(grown(start.transformer, model))
+    if old is not None:
+        model.load_state_dict(grown(old, model))
     return model
 
 
@@ -163,10 +167,8 @@ def cached_latents(
     path = args.state / f"{kind}_{args.size}_{args.frames}_{args.fps:g}_{args.clips}.safetensors"
     if path.exists():
         return LatentCache.load(path, device, sky_identity(source, autoencoder, text, args.clips))
-    if device.type == "cuda":
-        if autoencoder.encoder is not None:
-            autoencoder.encoder.compile()
-    cache = build_cache(source, autoencoder, text, args.clips, device, report=print_line)
+    with compiled([] if autoencoder.encoder is None else [autoencoder.encoder], device):
+        cache = build_cache(source, autoencoder, text, args.clips, device, report=print_line)
     if args.keep_cache:
         cache.save(path)
     return cache

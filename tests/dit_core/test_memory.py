@@ -1,0 +1,60 @@
+"""Out of memory, as many libraries say it, and how much a denoising holds."""
+
+import pytest
+import torch
+from sora_dit.dit_core.conditioning import Prompt, combine
+from sora_dit.dit_core.diffusion import make_sigmas
+from sora_dit.dit_core.generate import model_objective
+from sora_dit.dit_core.latents.cache import encodes_in_bfloat16
+from sora_dit.dit_core.memory import is_out_of_memory
+from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+    ],
+)
+def test_memory_that_ran_out_is_known_by_its_words(error):
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("out of memory"), RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED")])
+def test_other_errors_are_not_taken_for_it(error):
+    assert not is_out_of_memory(error)
+
+
+def test_what_a_conditioning_holds_is_counted_to_the_byte():
+    config = TransformerConfig(width=24, depth=2, heads=2, ff_width=32, in_channels=4, text_width=16, text="both")
+    model = VideoDiT(config)
+    objective = model_objective(config)
+    prompt = Prompt(torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool), torch.randn(1, 16))
+    found = combine(model, objective, make_sigmas(objective, 3), prompt, prompt)
+    # by hand: of each prompt keys and values of two blocks, no mask where nothing is padding; scale, shift and gate of 4 timesteps (6 of each
+    # block, 2 of the end)
+    text = 2 * 2 * 5 * 24 * 4
+    modulation = 4 * (2 * 6 + 2) * 24 * 4
+    assert found.nbytes == 2 * (text + modulation)
+
+
+class Codec:
+    """As much of an autoencoder as is asked."""
+
+    def __init__(self, encoder):
+        self.encoder = encoder
+
+
+def test_only_convolutions_on_a_card_that_can_are_encoded_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    card = torch.device("cuda", 0)
+    assert encodes_in_bfloat16(Codec(encoder=object()), card)
+    assert not encodes_in_bfloat16(Codec(encoder=None), card), "a linear encoder is one small product"
+    assert not encodes_in_bfloat16(Codec(encoder=object()), torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    assert not encodes_in_bfloat16(Codec(encoder=object()), card)
