@@ -133,12 +133,7 @@ def _open_bundle(path: Path, device: Any, dtype: Any) -> Any:
     from ..dit_core.checkpoint import load_bundle
 
     with torch.inference_mode(False):  # ComfyUI runs nodes in inference mode; weights made there could not be trained
-        bundle = load_bundle(path, device, torch.float32)
-        if bundle.transformer is not None:
-            bundle.transformer.to(dtype)
-        if bundle.text_encoder is not None:
-            bundle.text_encoder.to(_text_type(dtype))
-    return bundle
+        return load_bundle(path, device, {"transformer": dtype, "text_encoder": _text_type(dtype)})
 
 
 def _open_encoder(path: Path, device: Any, dtype: Any) -> tuple[Any, str]:

@@ -12,6 +12,7 @@ import torch
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.checkpoint import file_sha256, load_bundle, read_header, save_bundle
 from sora_dit.dit_core.checkpoint import hashing as hashing_module
+from sora_dit.dit_core.checkpoint import load as loading
 from sora_dit.dit_core.errors import CheckpointError, ConfigError
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
@@ -97,6 +98,29 @@ def test_half_storage_is_computed_in_the_type_asked_for(tmp_path):
     assert torch.equal(loaded.patch_in.weight, dit.patch_in.weight.half().float())
     assert torch.equal(loaded.final.projection.weight, dit.final.projection.weight)
     assert {p.dtype for p in load_bundle(path, dtype=torch.bfloat16).autoencoder.parameters()} == {torch.bfloat16}
+
+
+def test_each_part_has_a_type_of_its_own_and_is_never_wider_than_that(tmp_path, monkeypatch):
+    path = tmp_path / "half.safetensors"
+    _, dit, *_ = whole(path)
+    placed, place = set(), loading.place
+
+    def spy(tensor, device, dtype):
+        placed.add(dtype)
+        return place(tensor, device, dtype)
+
+    monkeypatch.setattr(loading, "place", spy)
+    bundle = load_bundle(path, dtype={"transformer": torch.bfloat16, "text_encoder": torch.float16})
+    assert {p.dtype for p in bundle.transformer.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in bundle.text_encoder.module.parameters()} == {torch.float16}
+    assert {p.dtype for p in bundle.autoencoder.parameters()} == {torch.float32}
+    assert torch.equal(bundle.transformer.patch_in.weight, dit.patch_in.weight.half().bfloat16())
+    only = tmp_path / "only.safetensors"
+    config, dit = transformer()
+    save_bundle(only, {"transformer": (config, dit.state_dict())}, {})
+    placed.clear()
+    load_bundle(only, dtype={"transformer": torch.bfloat16})
+    assert placed == {torch.bfloat16}, "not once in float32, which may not fit"
 
 
 def test_values_beyond_half_precision_are_kept(tmp_path):

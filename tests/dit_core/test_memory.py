@@ -36,8 +36,8 @@ def test_what_a_conditioning_holds_is_counted_to_the_byte():
     objective = model_objective(config)
     prompt = Prompt(torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool), torch.randn(1, 16))
     found = combine(model, objective, make_sigmas(objective, 3), prompt, prompt)
-    # by hand: of each prompt keys and values of two blocks, no mask where nothing is padding; scale, shift and gate of 4 timesteps (6 of each
-    # block, 2 of the end)
+    # by hand: of each prompt keys and values of two blocks, no mask where nothing is padding; scale, shift and gate of
+    # 4 timesteps (6 of each block, 2 of the end)
     text = 2 * 2 * 5 * 24 * 4
     modulation = 4 * (2 * 6 + 2) * 24 * 4
     assert found.nbytes == 2 * (text + modulation)
