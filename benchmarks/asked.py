@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from sora_dit.dit_core.skies import SkyScene, attributes, caption, prompt_for, sample_scene
+from sora_dit.dit_core.skies import SkyScene, attributes, caption, prompt_for, sample_balanced, sample_scene
 
 WORDINGS = ("named", "full", "both")
 ALWAYS = ("time", "cover", "ground", "direction")
@@ -26,12 +26,21 @@ class Asked:
         return self.words.get("object") == "balloon"
 
 
-def draw_asked(count: int, seed: int, split: str = "heldout", wording: str = "both") -> list[Asked]:
+def draw_asked(
+    count: int, seed: int, split: str = "heldout", wording: str = "both", flying: tuple[float, ...] = ()
+) -> list[Asked]:
     """`count` prompts, as many to the left as to the right, half of either with a balloon (up to rounding).
 
     wording: "named": time, cover, ground and direction, what is in the air, and at times more; "full": every attribute
         that there is; "both": in turn.
+    flying: shares of what is in the air, see `sample_balanced`; nothing is balanced then.
     """
+    if flying:
+        scenes = [sample_balanced(seed, index, split, flying) for index in range(count)]
+        return [
+            _ask(scene, random.Random(f"{seed}/{i}"), wording == "full" or (wording == "both" and i % 2 == 1), i)
+            for i, scene in enumerate(scenes)
+        ]
     cells = [(direction, balloon) for direction in ("left", "right") for balloon in (True, False)]
     quota = {cell: (count + k) // len(cells) for k, cell in enumerate(cells)}
     got: Counter = Counter()

@@ -38,6 +38,7 @@ from sora_dit.dit_core.diffusion.schedules import SCHEDULES
 from sora_dit.dit_core.errors import SoraDiTError
 from sora_dit.dit_core.measures import TokenGrid, coherence, psnr, ssim
 from sora_dit.dit_core.skies import render
+from sora_dit.dit_core.skies.scene import OBJECTS
 from torch import Tensor
 
 STARTER = Path(__file__).resolve().parents[1] / "models" / "starter" / "sora-dit-starter.safetensors"
@@ -187,11 +188,11 @@ def evaluate(bundle: Bundle, args: argparse.Namespace, report=lambda line: None)
     started = time.monotonic()
     size = ClipSize.of(bundle, args.size, args.frames)
     sampling = Sampling(args.steps, args.guidance, args.sampler, args.schedule, args.shift)
-    asked = draw_asked(args.prompts, args.seed, wording=args.wording)
+    asked = draw_asked(args.prompts, args.seed, wording=args.wording, flying=tuple(args.flying))
     settings = ProbeSettings(rendered=2000, coded=400, steps=600) if args.quick else ProbeSettings()
     probe = get_probe(settings, bundle.autoencoder, args.cache, report)
     report("rendering, encoding and decoding reference clips")
-    reference = draw_asked(args.rendered, args.seed + 1, wording="full")
+    reference = draw_asked(args.rendered, args.seed + 1, wording="full", flying=tuple(args.flying))
     rendered, coded = (kind.look(probe, size.fps) for kind in reference_clips(bundle, reference, size))
     generated, seconds = None, None
     if bundle.transformer is not None and bundle.text_encoder is not None:
@@ -233,6 +234,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--prompts", type=int, help="how many prompts (default 64; 16 with --quick)")
     add("--rendered", type=int, help="rendered clips for ceilings and PSNR (default 256; 96 with --quick)")
     add("--wording", choices=WORDINGS, default="both", help="prompts name some attributes, all, or both in turn")
+    add("--flying", type=float, nargs=len(OBJECTS), default=(), metavar=tuple(map(str.upper, OBJECTS)),
+        help="shares of what the prompts have in the air, such as 0 0 1 1; as drawn, half of them balloons, otherwise")
     add("--quick", action="store_true", help="fewer prompts, and a probe trained in a minute")
     add("--seed", type=int, default=2024, help="of prompts and noise")
     add("--batch", type=int, default=4, help="clips denoised at once")

@@ -22,6 +22,7 @@ from drift import motion_map
 from reconstruction import encode_decode
 from safetensors import safe_open
 from safetensors.torch import save_file
+from sora_dit.dit_core import skies
 from sora_dit.dit_core.autoencoder import CausalVideoAutoencoder
 from sora_dit.dit_core.errors import ShapeError
 from sora_dit.dit_core.measures import luminance
@@ -140,7 +141,8 @@ def get_probe(
     report: Callable[[str], None] = lambda line: None,
 ) -> SkyProbe:
     """The probe for these settings and this autoencoder: from the cache folder, or trained and put there."""
-    key = json.dumps({"version": VERSION, **asdict(settings), "autoencoder": fingerprint(autoencoder)}, sort_keys=True)
+    about = {"version": VERSION, "skies": renderer(), "autoencoder": fingerprint(autoencoder)}
+    key = json.dumps(about | asdict(settings), sort_keys=True)
     path = cache / f"probe-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     probe = SkyProbe(settings.channels)
     if path.exists():
@@ -160,6 +162,13 @@ def get_probe(
     save_file({k: v.contiguous() for k, v in probe.state_dict().items()}, temporary, {"key": key})
     temporary.replace(path)
     return probe.eval()
+
+
+def renderer() -> str:
+    """A checksum of the code that draws skies: a probe that learned from others does not know these."""
+    files = sorted(Path(skies.__file__).parent.glob("*.py"))
+    drawing = [file for file in files if file.name not in ("captions.py", "twins.py")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in drawing)).hexdigest()
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -147,7 +147,7 @@ def test_look_takes_any_size_and_refuses_short_clips(reference):
         probes.look(clips[:, :13], 8.0)
 
 
-def test_a_probe_learns_and_is_kept(parts, tmp_path):
+def test_a_probe_learns_and_is_kept(parts, tmp_path, monkeypatch):
     autoencoder = parts(0)[2].eval()
     settings = probes.ProbeSettings(rendered=96, coded=2, steps=60, batch=16, channels=8)
     lines = []
@@ -164,7 +164,18 @@ def test_a_probe_learns_and_is_kept(parts, tmp_path):
     again = []
     assert probes.read_clips(probes.get_probe(settings, autoencoder, tmp_path, again.append), clips, 8.0) == read
     assert not again
+    monkeypatch.setattr(probes, "renderer", lambda: "skies that look otherwise")
+    monkeypatch.setattr(probes, "probe_data", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # it is taught anew
+        probes.get_probe(settings, autoencoder, tmp_path)
     assert probes.fingerprint(autoencoder) != probes.fingerprint(parts(1)[2])
+
+
+def test_prompts_can_ask_for_what_is_seldom():
+    drawn = asking.draw_asked(60, 5, flying=(0, 0, 1, 1))
+    assert {a.scene.object for a in drawn} == {"birds", "plane"} and all("object" in a.words for a in drawn)
+    assert 15 < sum(a.scene.object == "birds" for a in drawn) < 45
+    assert sum("object_direction" in a.words for a in drawn) > 30
 
 
 # -- scores ----------------------------------------------------------------------------------------------------------
