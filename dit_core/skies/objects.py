@@ -14,11 +14,10 @@ _MIDDLE = 1.0  # seconds: the moment at which an object is at (object_x, object_
 # Birds of the flock: offset along the flight, offset down (wing spans), phase, size.
 _FLOCK = (
     (0.0, 0.0, 0.0, 1.0),
-    (-1.25, 0.55, 0.35, 0.9),
-    (-1.1, -0.7, 0.6, 0.95),
-    (-2.5, 1.05, 0.1, 0.85),
-    (-2.45, -0.25, 0.8, 0.9),
-    (1.0, 1.0, 0.5, 0.8),
+    (-1.15, 0.55, 0.35, 0.9),
+    (-1.05, -0.65, 0.6, 0.95),
+    (-2.2, 0.95, 0.1, 0.85),
+    (0.95, 0.9, 0.5, 0.8),
 )
 
 
@@ -64,7 +63,7 @@ def balloon(rgb: Tensor, cast: Cast, canvas: Canvas) -> Tensor:
 
 
 def birds(rgb: Tensor, cast: Cast, canvas: Canvas) -> Tensor:
-    """Six birds that flap, each out of step, over `rgb` [B, 3, F, H, W]."""
+    """Five birds that flap, each out of step, over `rgb` [B, 3, F, H, W]."""
     dx, dy = _local(cast, canvas)
     heading = torch.sign(cast.object_vx)
     cover = None

@@ -173,11 +173,11 @@ def place_object(kind: str, sign: int, horizon: float, u) -> dict[str, float]:
         low, high = 0.75 * size, sky - 1.15 * size
         x, y = 0.18 + 0.64 * a, max(low + 0.05, min(0.30 + 0.30 * u(), high))
     elif kind == "birds":
-        size = 0.075 + 0.03 * c  # wing span
+        size = 0.12 + 0.04 * c  # wing span: a bird is a token and more at 64 pixels, or nothing learns to draw it
         vx, vy = sign * (0.10 + 0.08 * d), 0.04 * (b - 0.5)
         x, y = 0.5 + 0.3 * (a - 0.5), 0.16 + (sky - 0.4) * b
     else:
-        size = 0.12 + 0.04 * c  # length of the plane
+        size = 0.20 + 0.06 * c  # length of the plane
         vx, vy = sign * (0.14 + 0.10 * d), -0.05 * b
         x, y = 0.5 + 0.2 * (a - 0.5), 0.14 + (sky - 0.45) * u()
     return {"object_x": x, "object_y": y, "object_vx": vx, "object_vy": vy, "object_size": size}

@@ -249,3 +249,13 @@ def test_what_flies_comes_as_often_as_it_is_asked_for():
 def test_shares_that_are_none_are_refused(shares):
     with pytest.raises(ConfigError, match=r"4 numbers of at least 0 \(none, balloon, birds, plane\)"):
         sample_balanced(5, 0, shares=shares)
+
+
+@pytest.mark.parametrize("kind", ["balloon", "birds", "plane"])
+def test_what_flies_is_large_enough_to_be_learned(kind):
+    """At 64 pixels it changes a hundredth of the frame at least, with less nothing learned to draw it."""
+    scenes = [sample_balanced(3, i, shares=tuple(float(kind == other) for other in OBJECTS)) for i in range(16)]
+    gone = {"object": "none", "object_color": "none", "object_direction": "none"}
+    empty = [dataclasses.replace(scene, **gone) for scene in scenes]
+    seen = (render(scenes, 5, 64, 64, 3.0) - render(empty, 5, 64, 64, 3.0)).abs().amax(-1) > 0.05
+    assert seen.float().mean((1, 2, 3)).min() > 0.01
