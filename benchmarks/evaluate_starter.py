@@ -89,7 +89,7 @@ def word_rows(rendered: Clips, coded: Clips, generated: Clips | None) -> list[Ro
             line.required, bound = f"≥ {factor:g} of rendered", factor * values[0]
         elif least:
             line.required, bound = f"≥ {least:g}", least
-        if (factor or least) and generated is not None:
+        if (factor or least) and generated is not None and not math.isnan(values[2]):  # NaN: no prompt asked for it
             line.met = bool(values[2] >= bound)
         return line
 

@@ -171,6 +171,16 @@ def test_a_probe_learns_and_is_kept(parts, tmp_path, monkeypatch):
     assert probes.fingerprint(autoencoder) != probes.fingerprint(parts(1)[2])
 
 
+def test_what_no_prompt_asks_for_is_neither_met_nor_missed():
+    words = [{"time": "day", "object": "birds", "direction": "left", "drift": "left"}] * 2
+    seen = [words[0] | {"cover": "clear", "ground": "sea", "object_color": "none", "object_direction": "left",
+                        "light": "none", "speed": "slow", "rain": "no"}] * 2  # fmt: skip
+    kinds = [evaluation.Clips(torch.zeros(2, 1), words, seen) for _ in range(3)]
+    met = {row.measure: row.met for row in evaluation.word_rows(*kinds)}
+    assert met["balloon asked for is there"] is None and met["cloud cover"] is None
+    assert met["no balloon asked for, none there"] is True and met["time of day"] is True
+
+
 def test_prompts_can_ask_for_what_is_seldom():
     drawn = asking.draw_asked(60, 5, flying=(0, 0, 1, 1))
     assert {a.scene.object for a in drawn} == {"birds", "plane"} and all("object" in a.words for a in drawn)
