@@ -6,10 +6,11 @@
 
 from .captions import caption, named, prompt_for
 from .render import render
-from .scene import HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
+from .scene import EDITION, HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
 from .twins import twin
 
 __all__ = [
+    "EDITION",
     "HELD_OUT",
     "VALUES",
     "SkyScene",

@@ -59,6 +59,12 @@ _UP_TO = dict(zip(_SHARE, (0.31, 0.43, 0.55, 1.0), strict=True))  # running sums
 LIGHT_X = {"left": 0.2, "center": 0.5, "right": 0.8, "none": 0.5}
 _MASK = (1 << 64) - 1
 
+EDITION = 2
+"""Raised whenever a scene's numbers, picture, captions or twin become others: data sets are told apart by it.
+
+2: larger birds and planes, twins without sun or moon.
+"""
+
 
 @dataclass(frozen=True)
 class SkyScene:
@@ -173,7 +179,7 @@ def place_object(kind: str, sign: int, horizon: float, u) -> dict[str, float]:
         low, high = 0.75 * size, sky - 1.15 * size
         x, y = 0.18 + 0.64 * a, max(low + 0.05, min(0.30 + 0.30 * u(), high))
     elif kind == "birds":
-        size = 0.12 + 0.04 * c  # wing span: a bird is a token and more at 64 pixels, or nothing learns to draw it
+        size = 0.12 + 0.04 * c  # wing span: smaller birds were not learned at 64 pixels
         vx, vy = sign * (0.10 + 0.08 * d), 0.04 * (b - 0.5)
         x, y = 0.5 + 0.3 * (a - 0.5), 0.16 + (sky - 0.4) * b
     else:

@@ -20,7 +20,7 @@ from ..errors import CheckpointError
 from ..latents.cache import encodes_in_bfloat16
 from ..latents.identity import differences, identity, twins
 from ..latents.protocol import Batch
-from ..skies import SkyScene, caption, render, sample_balanced, sample_scene, twin
+from ..skies import EDITION, SkyScene, caption, render, sample_balanced, sample_scene, twin
 from ..text import TextEncoder
 
 WORDINGS = 4  # captions of a clip in a cache
@@ -61,9 +61,9 @@ class SkySource:
         return [caption(scene, seed=number * 16 + k) for k in range(count)]
 
     def settings(self) -> dict[str, Any]:
-        """Its fields, as data are told apart by. What was added later is left out where it changes nothing, so that
-        latents and trainings from before go on."""
-        settings = asdict(self) | {"flying": list(self.flying)}
+        """Its fields and how skies are drawn, as data are told apart by. Fields that were added later are left out
+        where they change nothing."""
+        settings = asdict(self) | {"flying": list(self.flying), "edition": EDITION}
         return {name: value for name, value in settings.items() if value or name not in ("twins", "flying")}
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from sora_dit.dit_core.training.starter.recipe import TEXT
+
+sys.path.insert(0, str(Path(__file__).parent))  # for what these tests share (toys.py)
 
 
 @pytest.fixture(scope="session")

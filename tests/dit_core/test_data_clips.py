@@ -18,6 +18,7 @@ from sora_dit.dit_core.data.fit import covering, middle
 from sora_dit.dit_core.errors import DataError, MediaError
 from sora_dit.dit_core.media import film as media_film
 from sora_dit.dit_core.media import write_video
+from sora_dit.dit_core.skies import EDITION
 from sora_dit.dit_core.training.sky_data import SkySource
 
 CLIPS = Path(os.environ.get("SORA_DIT_CLIPS", "/nowhere"))
@@ -226,6 +227,7 @@ def test_the_fingerprint_tells_what_differs(tmp_path):
         "1 file has other captions: a.mp4.",
     ]
     skies = SkyClips(SkySource(1), 2).fingerprint()
+    assert skies.rules["edition"] == str(EDITION), "skies drawn otherwise are other data"
     assert first.differences(skies) == ["The data were clips of a folder and are synthetic skies."]
     with pytest.raises(DataError, match="expected kind, rules and files"):
         Fingerprint.from_dict({"kind": 1})

@@ -7,7 +7,7 @@ import torch
 from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.data import SkyClips
 from sora_dit.dit_core.latents import cache_latents
-from sora_dit.dit_core.skies import HELD_OUT, attributes
+from sora_dit.dit_core.skies import EDITION, HELD_OUT, attributes
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.sky_data import LatentCache, SkySource
 from sora_dit.dit_core.training.transformer import TransformerTraining, denoising_step
@@ -96,7 +96,7 @@ def test_twins_are_of_skies_in_which_flies_what_is_asked_for():
     source = dataclasses.replace(SOURCE, flying=(0.0, 0.0, 1.0, 0.0))
     assert {source.scene(2 * k).object for k in range(40)} == {"birds"}
     assert source.settings() == SOURCE.settings() | {"flying": [0.0, 0.0, 1.0, 0.0]}
-    assert "flying" not in SOURCE.settings(), "or older caches would be others"
+    assert "flying" not in SOURCE.settings(), "what changes nothing does not tell data apart"
 
 
 def test_a_source_without_twins_is_told_apart_as_it_was_before_there_were_any():
@@ -104,6 +104,7 @@ def test_a_source_without_twins_is_told_apart_as_it_was_before_there_were_any():
     assert "twins" not in plain.settings() and SOURCE.settings()["twins"] is True
     assert plain.settings() == {
         "seed": 5, "frames": 5, "height": 32, "width": 32, "fps": 4.0, "split": "train", "balanced": True,
+        "edition": EDITION,
     }  # fmt: skip
 
 
