@@ -160,12 +160,14 @@ def _remarks(clips: Any) -> list[str]:
     return remarks
 
 
-def skies(count: int, sky_seed: int, part: str, **settings: Any) -> Any:
-    """`SkyClips`. settings: width, height, frames, fps, balanced, twins."""
+def skies(count: int, sky_seed: int, part: str, balanced: bool, **settings: Any) -> Any:
+    """`SkyClips`. settings: width, height, frames, fps, twins."""
     from ..dit_core.data import SkyClips
+    from ..dit_core.skies import EQUALLY
     from ..dit_core.training.sky_data import SkySource
 
-    return SkyClips(SkySource(seed=sky_seed, split=part, **settings), count)
+    flying = EQUALLY if balanced else ()
+    return SkyClips(SkySource(seed=sky_seed, split=part, flying=flying, **settings), count)
 
 
 def examined(clips: Any, in_row: int, height: int, clip: Any = None) -> tuple[str, Any]:

@@ -6,11 +6,12 @@
 
 from .captions import caption, named, prompt_for
 from .render import render
-from .scene import EDITION, HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
+from .scene import EDITION, EQUALLY, HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
 from .twins import twin
 
 __all__ = [
     "EDITION",
+    "EQUALLY",
     "HELD_OUT",
     "VALUES",
     "SkyScene",

@@ -18,6 +18,7 @@ DIRECTIONS = ("left", "right")
 SPEEDS = ("slow", "moderate", "fast")
 LIGHTS = ("none", "left", "center", "right")
 OBJECTS = ("none", "balloon", "birds", "plane")
+EQUALLY = (1.0,) * len(OBJECTS)  # shares of what flies
 COLORS = ("red", "yellow", "blue", "green", "white", "orange")
 SPLITS = ("train", "heldout")
 
@@ -143,9 +144,7 @@ def sample_scene(seed: int, index: int, split: str = "train") -> SkyScene:
     )  # fmt: skip
 
 
-def sample_balanced(
-    seed: int, index: int, split: str = "train", shares: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
-) -> SkyScene:
+def sample_balanced(seed: int, index: int, split: str = "train", shares: tuple[float, ...] = EQUALLY) -> SkyScene:
     """As `sample_scene`, from the same skies, but what flies comes as often as `shares` says, equally by default.
 
     What is small and rare is learned last; a training set of these needs fewer clips for it.

@@ -36,6 +36,7 @@ from .loop import LoopSettings, run_loop
 from .optim import OPTIMISERS, MovingAverage, make_optimisers
 from .perceptual import texture_loss
 from .precision import remembered, settled
+from .seeding import generator_of_step
 from .state import TrainingState, state_path
 
 MEASURED_SKIES = 10**7  # number of the first sky that latents are measured on: no training comes so far
@@ -271,7 +272,7 @@ class AutoencoderStep:
         """The loss and what to log, among it psnr in dB, and the learned width in units of the video."""
         training, device = self.training, self.device
         video = self.feed.batch(step, device)
-        generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
+        generator = generator_of_step(training.seed, step, device)
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
             got, posterior = self.model(video, generator)
         got = got.float()

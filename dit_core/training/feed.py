@@ -14,6 +14,7 @@ from torch import Tensor
 from ..autoencoder import AutoencoderConfig
 from ..data import Bucket, CacheFormat, TrainingClips
 from ..errors import DataError, MediaError
+from .seeding import generator_of_step
 from .sky_data import SkySource
 
 HELD_BYTES = 1 << 30  # decoded clips that are kept in memory
@@ -113,7 +114,7 @@ class ClipFeed:
 
     def batch(self, number: int, device: torch.device) -> Tensor:
         """See `Feed`."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        generator = generator_of_step(self.seed, number)
         bucket = self.clips.bucket(int(torch.randint(len(self.clips), (1,), generator=generator)))
         group = self._by_bucket[bucket]
         drawn = torch.randint(len(group), (self._count(bucket),), generator=generator).tolist()

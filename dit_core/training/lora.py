@@ -17,16 +17,9 @@ from .compiling import compiled
 from .loop import LoopSettings, run_loop
 from .optim import MovingAverage, make_optimisers
 from .precision import remembered, settled
+from .seeding import seeded
 from .state import TrainingState
-from .transformer import (
-    TransformerTraining,
-    checkpointed,
-    defaults_before,
-    denoising_step,
-    described,
-    held_out_loss,
-    seeded,
-)
+from .transformer import TransformerTraining, checkpointed, defaults_before, denoising_step, described, held_out_loss
 
 
 @dataclass(frozen=True)

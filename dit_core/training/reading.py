@@ -23,8 +23,8 @@ from .callbacks import Callbacks
 from .loop import LoopSettings, run_loop
 from .optim import make_optimisers
 from .precision import remembered, settled
+from .seeding import seeded
 from .state import TrainingState
-from .transformer import seeded
 
 
 @dataclass(frozen=True)

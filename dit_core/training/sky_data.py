@@ -36,9 +36,8 @@ class SkySource:
     width: int = 128
     fps: float = 8.0
     split: str = "train"
-    balanced: bool = False  # empty air, balloons, birds and planes equally often; see `sample_balanced`
     twins: bool = False  # clip 2 k + 1 is clip 2 k with one word changed; see `skies.twin`
-    flying: tuple[float, ...] = ()  # balanced otherwise: shares of empty air, balloons, birds, planes
+    flying: tuple[float, ...] = ()  # shares of empty air, balloons, birds, planes; as nature has it where not said
 
     def scene(self, index: int) -> SkyScene:
         """Scene number `index`."""
@@ -46,7 +45,7 @@ class SkySource:
         if self.flying:
             scene = sample_balanced(self.seed, number, self.split, self.flying)
         else:
-            scene = (sample_balanced if self.balanced else sample_scene)(self.seed, number, self.split)
+            scene = sample_scene(self.seed, number, self.split)
         return twin(scene, index) if self.twins and index % 2 else scene
 
     def clips(self, start: int, count: int, device: torch.device | str) -> Tensor:

@@ -25,6 +25,7 @@ from .log import LEVEL_COUNTS, LEVEL_SUMS, mean_by_level
 from .loop import LoopSettings, StepFunction, run_loop
 from .optim import OPTIMISERS, MovingAverage, make_optimisers
 from .precision import remembered, settled
+from .seeding import generator_of_step, seeded
 from .state import TrainingState
 
 NOISE_BINS = 8
@@ -215,7 +216,7 @@ def denoising_step(
     dtype = training_dtype(training.precision, device)
 
     def step_function(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + step)
+        generator = generator_of_step(training.seed, step, device)
         clean, tokens, group = latents.draw(batch, generator)
         tokens = drop_captions(tokens, training.caption_dropout, end, generator)
         drawn = -(-batch // group)
@@ -233,17 +234,6 @@ def denoising_step(
         return loss.mean(), by_level(loss, level)
 
     return step_function
-
-
-def seeded(step: StepFunction, seed: int, device: torch.device) -> StepFunction:
-    """The step with torch's own generator, which dropout draws from, seeded by its number; it is put back."""
-
-    def with_seed(number: int) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed * 1_000_003 + number)
-            return step(number)
-
-    return with_seed
 
 
 def drop_captions(tokens: Tensor, share: float, end: Tensor, generator: torch.Generator) -> Tensor:

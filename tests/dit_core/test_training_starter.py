@@ -178,7 +178,7 @@ def test_a_training_that_goes_on_from_another_tells_of_it(files, capsys):
     last = train("second", "first/starter.safetensors", "--transformer-config", '{"frame_position": 2}')
     assert last.transformer.place.weight.shape == (24, 8)
     told = last.header.provenance["transformer"]
-    assert told["started_from"] == "starter.safetensors" and told["source"]["balanced"] is True
+    assert told["started_from"] == "starter.safetensors" and told["source"]["flying"] == [1.0] * 4
     assert [one["source"]["seed"] for one in told["before"]] == [5]
 
 

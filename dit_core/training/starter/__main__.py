@@ -20,7 +20,7 @@ import torch
 from ...autoencoder import Joins
 from ...device import resolve_device
 from ...errors import SoraDiTError
-from ...skies.scene import OBJECTS
+from ...skies.scene import EQUALLY, OBJECTS
 from ..optim import OPTIMISERS
 from ..options import add_autoencoder_options
 from ..transformer import TransformerTraining
@@ -66,8 +66,10 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--clips", type=int, default=12_000, help="clips in the latent cache")
     parser.add_argument("--clips-seed", type=int, default=TRANSFORMER_SOURCE.seed, help="which clips, which captions")
     parser.add_argument("--twins", action="store_true", help="of two clips one is the other with a word changed")
-    parser.add_argument("--flying", type=float, nargs=len(OBJECTS), default=(), metavar=tuple(map(str.upper, OBJECTS)),
-                        help="shares of what is in the air; equal ones otherwise")  # fmt: skip
+    parser.add_argument(
+        "--flying", type=float, nargs=len(OBJECTS), default=EQUALLY, metavar=tuple(map(str.upper, OBJECTS)),
+        help="shares of what is in the air; equal ones otherwise",
+    )  # fmt: skip
     parser.add_argument("--anchor", type=float, default=1.0, help="how firmly `text` with --start stays as it was")
     parser.add_argument("--train-text", action="store_true", help="let the text encoder learn with the transformer")
     parser.add_argument("--keep-cache", action="store_true")

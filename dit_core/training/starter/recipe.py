@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...autoencoder import AutoencoderConfig
+from ...skies import EQUALLY
 from ...transformer import TransformerConfig
 from ..sky_data import SkySource
 
@@ -51,5 +52,5 @@ TRANSFORMER = TransformerConfig(
     objective="flow",
 )
 AUTOENCODER_SOURCE = SkySource(seed=11)
-TRANSFORMER_SOURCE = SkySource(seed=22, balanced=True)
+TRANSFORMER_SOURCE = SkySource(seed=22, flying=EQUALLY)
 HELD_OUT_SOURCE = SkySource(seed=33, split="heldout")
