@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
@@ -125,6 +126,19 @@ def _product_seconds(kind: torch.dtype) -> float:
     started = time.perf_counter()
     _ = tokens @ weight
     return time.perf_counter() - started
+
+
+def autocast(device: torch.device, dtype: torch.dtype = torch.float32) -> AbstractContextManager:
+    """A context in which products are computed in `dtype`; float32 switches an autocast around it off.
+
+    `torch.autocast` itself refuses even to be off on devices that it does not know (DirectML, Apple's on old versions).
+    """
+    if dtype != torch.float32:
+        return torch.autocast(device.type, dtype)
+    known = torch.amp.is_autocast_available(device.type)
+    if known and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def has_bfloat16(device: str | torch.device) -> bool:

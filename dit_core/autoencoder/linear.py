@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..device import autocast
 from .joins import Joins, solve_joined
 from .latent import Posterior
 from .layers import CausalConv3d
@@ -87,7 +88,7 @@ class LinearCodec(nn.Module):
         if self.lookahead and ends:  # after the clip's last frame that frame is repeated
             latent = torch.cat([latent, latent[:, :, -1:].expand(-1, -1, self.lookahead, -1, -1)], 2)
         s, t = self.space, self.time
-        with torch.autocast(latent.device.type, enabled=False):  # in a calm sky the steps of bfloat16 are seen
+        with autocast(latent.device):  # in a calm sky the steps of bfloat16 are seen
             x = self.up(latent.to(self.up.weight.dtype), stream)[:, :, late:]
         if stream is not None and x.shape[2]:
             stream.remember(self, x[:, :, :0])

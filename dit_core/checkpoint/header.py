@@ -108,10 +108,8 @@ def read_safetensors_header(path: str | Path) -> RawHeader:
     """
     path = Path(path)
     refuse_by_suffix(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
         raise CheckpointError(f"{path} is a folder; expected one .safetensors file.")
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist; expected a .safetensors file.")
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -119,6 +117,8 @@ def read_safetensors_header(path: str | Path) -> RawHeader:
             length = _header_length(path, size, start)
             file.seek(8)
             text = file.read(length)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; expected a .safetensors file.") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}.") from error
     return _parse(path, text, size)

@@ -51,8 +51,8 @@ def save_bundle(
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "components": _json(path, "components", {name: config for name, (config, _) in components.items()}),
-        "provenance": _json(path, "provenance", provenance),
+        "components": json_text(path, "components", {n: config for n, (config, _) in components.items()}, False),
+        "provenance": json_text(path, "provenance", provenance),
     }
     try:
         with whole_file(path) as temporary:
@@ -105,11 +105,14 @@ def storage_types(
     return types
 
 
-def _json(path: Path, what: str, value: Any) -> str:
+def json_text(path: Path, what: str, value: Any, allow_nan: bool = True) -> str:
+    """`value` as a text for the metadata; file names that are no Unicode come out escaped. Raises `CheckpointError`."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=what != "components")
+        text = json.dumps(value, ensure_ascii=False, allow_nan=allow_nan)
+        is_unicode = text.encode("utf-8", "ignore").decode("utf-8") == text
+        return text if is_unicode else json.dumps(value, allow_nan=allow_nan)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be written: its {what} are not JSON values ({error}).") from error
+        raise CheckpointError(f"{path} cannot be written: its {what}: not JSON ({error}).") from error
 
 
 def write_tensors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,7 +95,9 @@ def _opened(path: Path):
     try:
         with Image.open(path) as image:
             yield image
-    except (UnidentifiedImageError, SyntaxError, EOFError, LookupError) as error:
+    except MediaError:
+        raise
+    except (UnidentifiedImageError, SyntaxError, EOFError, LookupError, ValueError, struct.error) as error:
         raise MediaError(f"{path} cannot be read: it is damaged, or not a picture; expected an image.") from error
     except OSError as error:
         why = reason(error) if error.errno else f"it is damaged ({error})"

@@ -5,8 +5,11 @@ Only headers and first frames are read. What cannot be read is reported with its
 
 from __future__ import annotations
 
+import os
+import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -101,9 +104,14 @@ def scan(folder: str | Path, image_fps: float | Fraction = 24, on_progress: Prog
     """
     folder = Path(folder)
     fps = exact_fps(image_fps)
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {what}; expected a folder with clips to train on.")
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} does not exist; expected a folder with clips to train on.") from error
+    except OSError as error:
+        raise DataError(f"{folder}: {reason(error)}; expected a folder with clips to train on.") from error
+    if not is_folder:
+        raise DataError(f"{folder} is a file; expected a folder with clips to train on.")
     found, ignored, problems = _find(folder)
     clips = []
     for done, item in enumerate(found):
@@ -157,7 +165,19 @@ def _find(folder: Path) -> tuple[list[_Found], list[str], list[Problem]]:
             found.append(_Found(label, here, tuple(names)))
             used.update(names)
         ignored += [f"{below}/{name}".lstrip("/") for name in files if name not in used]
+    found = _told_apart(found, folder)
     return sorted(found, key=lambda item: item.name), sorted(ignored), problems
+
+
+def _told_apart(found: list[_Found], folder: Path) -> list[_Found]:
+    """A series in a folder of several whose name another clip has as well is called by its first image."""
+    taken = Counter(item.name for item in found)
+    return [
+        replace(item, name=(item.path / item.images[0]).relative_to(folder).as_posix())
+        if taken[item.name] > 1 and item.images and item.name != item.path.relative_to(folder).as_posix()
+        else item
+        for item in found
+    ]
 
 
 def _is_image(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,10 +77,11 @@ def _write(draw, text: str, top: int, width: int, ink: tuple[int, int, int]) -> 
     """One line, shortened to fit."""
     text = " ".join(text.split())
     try:
-        whole = text
-        while text and draw.textlength(text) > width:
-            text = text[:-1]
-        draw.text((0, top + 1), text if text == whole else text[:-3].rstrip() + "...", fill=ink)
+        letters = range(1, min(len(text), width) + 1)  # hardly one is narrower than a pixel
+        fits = bisect_right(letters, width, key=lambda count: draw.textlength(text[:count]))
+        if fits < len(text):
+            text = text[: max(0, fits - 3)].rstrip() + "..."
+        draw.text((0, top + 1), text, fill=ink)
     except UnicodeEncodeError:  # Pillow without FreeType has letters of Latin-1 only
         _write(draw, text.encode("ascii", "replace").decode(), top, width, ink)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..autoencoder import CausalVideoAutoencoder
 from ..data import Bucket, CacheFormat, TrainingClips, bucket_counts, plan_cache
-from ..device import has_bfloat16
+from ..device import autocast, has_bfloat16
 from ..errors import Cancelled, ConfigError, DataError, MediaError
 from ..lock import folder_lock
 from ..text import TextEncoder
@@ -163,7 +163,7 @@ class _Caching:
         device = self.options.device
         batch = torch.stack(list(videos.values())).to(device, next(self.autoencoder.parameters()).dtype)
         chunk = max(1, PIXELS // (bucket.height * bucket.width))  # frames of a long clip that are encoded at once
-        with torch.autocast(device.type, torch.bfloat16, enabled=encodes_in_bfloat16(self.autoencoder, device)):
+        with autocast(device, encoding_dtype(self.autoencoder, device)):
             mean = self.autoencoder.encode(batch, chunk if chunk < bucket.frames else None).mean
         latents = self.autoencoder.statistics.normalise(mean.float()).to("cpu", self.options.dtype)
         for index, latent in zip(videos, latents, strict=True):
@@ -180,10 +180,11 @@ class _Caching:
         self.waiting, self.since = [], time.monotonic()
 
 
-def encodes_in_bfloat16(autoencoder: CausalVideoAutoencoder, device: torch.device) -> bool:
-    """Whether clips to train on are encoded in bfloat16: by convolutions on a graphics card that has it. The product
-    that a linear encoder is costs nothing, and would be coarser than what is stored."""
-    return device.type == "cuda" and autoencoder.encoder is not None and has_bfloat16(device)
+def encoding_dtype(autoencoder: CausalVideoAutoencoder, device: torch.device) -> torch.dtype:
+    """How clips to train on are encoded: in bfloat16 by convolutions on a graphics card that has it. The product that
+    a linear encoder is costs nothing, and would be coarser than what is stored."""
+    coarse = device.type == "cuda" and autoencoder.encoder is not None and has_bfloat16(device)
+    return torch.bfloat16 if coarse else torch.float32
 
 
 def _token_type(text: TextEncoder) -> torch.dtype:

@@ -1,6 +1,6 @@
 """The files of a cache.
 
-caching.json            while it is made: the identity, and which clips were left out
+caching.json            while it is made: the identity
 shard_00000.safetensors  latents [n, C, T, h, w], tokens [n, wordings, L] (0 = padding), wordings [n] (how many of
                         them there are), clips [n] (numbers in the data set); in the metadata bucket and groups
 index.json              written last: identity, shards, and which clips were left out
@@ -52,7 +52,10 @@ class CacheFolder:
         self._shards: dict[str, dict[str, Any]] = {}  # file name -> bucket, numbers of its clips
 
     def opened_for(self, identity: dict[str, Any]) -> bool:
-        """Whether the folder is a finished cache of just this. Raises `DataError` when it is one of something else."""
+        """Whether the folder is a finished cache of just this. Raises `DataError` when it is one of something else.
+
+        One that lacks clips is not finished: what could not be read then (a drive that was away) is tried again.
+        """
         for name in (INDEX, UNFINISHED):
             then = read_json(self.path / name)
             if then is None:
@@ -62,19 +65,17 @@ class CacheFolder:
                     f"{self.path} holds other latents than asked for. {' '.join(differ)} "
                     "Choose another folder, or remove this one to make them anew."
                 )
-            return name == INDEX
+            return name == INDEX and not then.get("skipped")
         return False
 
     def is_new(self) -> bool:
         """Whether nothing was cached here yet."""
-        return not (self.path / UNFINISHED).exists()
+        return not any((self.path / name).exists() for name in (INDEX, UNFINISHED))
 
     def start(self, identity: dict[str, Any]) -> None:
         """Begin, or go on: finds what is there."""
         self.identity = identity
-        before = read_json(self.path / UNFINISHED) or {}
-        self.skipped = {int(index): why for index, why in (before.get("skipped") or {}).items()}
-        self._save(UNFINISHED, {"identity": identity, "skipped": self.skipped})
+        self._save(UNFINISHED, {"identity": identity})
         for file in self.path.glob(".*.part"):  # of a process that was killed; the folder is ours now
             file.unlink(missing_ok=True)
         for file in sorted(self.path.glob("shard_*.safetensors")):
@@ -112,7 +113,7 @@ class CacheFolder:
             "identity": digest(self.identity),
             "bucket": json.dumps([bucket.frames, bucket.height, bucket.width]),
             "clips": json.dumps([e.index for e in entries]),
-            "groups": json.dumps([e.group for e in entries], ensure_ascii=False),
+            "groups": json.dumps([e.group for e in entries]),
         }
         try:
             with whole_file(path) as temporary:
@@ -120,7 +121,6 @@ class CacheFolder:
         except OSError as error:
             raise self._cannot_write(path, error) from error
         self._shards[path.name] = {"bucket": bucket, "clips": [e.index for e in entries]}
-        self._save(UNFINISHED, {"identity": self.identity, "skipped": self.skipped})
 
     def finish(self) -> None:
         """Write the index: from now on it is a cache."""

@@ -178,7 +178,7 @@ def _some(sizes: Counter[str], share: float, seed: int) -> set[str] | None:
     wanted = min(max(1, round(share * clips)), clips - 1)
     most = min(2 * max(1, share * clips) + 1e-9, clips - (clips - wanted) / 2)
     chosen = set()
-    for name in sorted(sizes, key=lambda one: hashlib.sha256(f"{seed} {one}".encode()).digest()):
+    for name in sorted(sizes, key=lambda one: hashlib.sha256(f"{seed} {one}".encode(errors="surrogatepass")).digest()):
         size = sizes[name]
         if taken + size <= most and (not chosen or taken + size / 2 <= wanted):
             chosen.add(name)

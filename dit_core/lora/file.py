@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checkpoint.atomic import reason, whole_file
 from ..checkpoint.hashing import ContentHash, canonical_order
-from ..checkpoint.save import storage_types, write_tensors
+from ..checkpoint.save import json_text, storage_types, write_tensors
 from ..checkpoint.tensors import as_bytes, read_tensors
 from ..errors import CheckpointError
 from .header import LORA_FORMAT, LORA_FORMAT_VERSION, PREFIX, LayerNames, LoraHeader, read_lora_header
@@ -71,10 +71,6 @@ def save_lora(
         raise CheckpointError(f"{path} cannot be written: a LoRA's name ends in .safetensors.")
     tensors = {PREFIX + name: tensor.detach() for name, tensor in layers.state_dict().items()}
     tensors |= {f"{PREFIX}{name}.alpha": torch.tensor(float(config.alpha)) for name, _ in layers.items()}
-    try:
-        made = json.dumps(provenance, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be written: its provenance is not JSON values ({error}).") from error
     metadata = {
         "format": LORA_FORMAT,
         "format_version": LORA_FORMAT_VERSION,
@@ -83,7 +79,7 @@ def save_lora(
         "targets": json.dumps(config.targets),
         "base_sha256": base_sha256,
         "base_model": base_model,
-        "provenance": made,
+        "provenance": json_text(path, "provenance", provenance),
     }
     try:
         with whole_file(path) as temporary:

@@ -70,12 +70,12 @@ def _gif_metadata(metadata: dict[str, str]) -> dict[str, bytes]:
 
 def webp_metadata(metadata: dict[str, str]) -> dict:
     """Pillow's arguments that put `metadata` into a WebP file as EXIF entries "key:value", where ComfyUI looks."""
-    from PIL import Image
+    from PIL import Image, TiffTags
 
-    exif, tag = Image.Exif(), _EXIF_FIRST
-    for key in sorted(metadata, key=lambda name: name != "prompt"):
+    exif = Image.Exif()
+    tags = (tag for tag in range(_EXIF_FIRST, 0, -1) if TiffTags.lookup(tag).type in (None, TiffTags.ASCII))
+    for key, tag in zip(sorted(metadata, key=lambda name: name != "prompt"), tags, strict=False):
         exif[tag] = f"{key}:{metadata[key]}".encode()
-        tag -= 1
     return {"exif": exif} if metadata else {}
 
 
@@ -100,7 +100,7 @@ def read_animation(path: Path) -> tuple[Iterator, Fraction, list[str]]:
     total, count, notes = sum(milliseconds), len(milliseconds), []
     step = 10 if is_gif else 1  # milliseconds to which durations are rounded
     fps = common_rate(Fraction(count * 1000, total), Fraction(step, total))
-    if max(milliseconds) > 1.5 * min(milliseconds) and count > 1:
+    if max(milliseconds) > 1.5 * min(milliseconds) and max(milliseconds) - min(milliseconds) > step:
         fps = Fraction(1000, min(milliseconds))
         notes.append(f"The pictures are shown for different times; they were read at {float(fps):g} frames per second.")
 

@@ -86,6 +86,8 @@ def read_sound(path: Path, start: float, seconds: float) -> dict[str, Any] | Non
         if not container.streams.audio:
             return None
         stream = container.streams.audio[0]
+        if stream.codec_context is None:  # FFmpeg has no decoder for it
+            return None
         rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
         if not rate or not channels:
             return None
@@ -106,7 +108,7 @@ def read_sound(path: Path, start: float, seconds: float) -> dict[str, Any] | Non
 def _blocks(container, stream, resampler, rate: int) -> Iterator[tuple[int, np.ndarray]]:
     """(position in samples on the file's clock, `[C, n]` float32) of each decoded piece."""
     position = None
-    for frame in container.decode(stream):
+    for frame in _decoded(container, stream):
         if position is None or frame.pts is not None:
             # Time stamps are rounded (to a millisecond in Matroska); follow them only when they really jump.
             stamped = round((frame.time or 0.0) * rate)
@@ -117,3 +119,15 @@ def _blocks(container, stream, resampler, rate: int) -> Iterator[tuple[int, np.n
             block = piece.to_ndarray()
             yield position, block
             position += block.shape[1]
+
+
+def _decoded(container, stream) -> Iterator:
+    """Frames of sound, without those of damaged packets: the pictures are worth having without them."""
+    import av
+
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            continue
+        yield from frames

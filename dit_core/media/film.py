@@ -47,11 +47,17 @@ class Film:
                 raise MediaError(f"{path} holds video that the installed PyAV {av.__version__} has no decoder for.")
             self.fps = _frame_rate(stream, path)
             self.announced = stream.frames
+            self._pixel = _pixel_shape(stream) if not plain else Fraction(1)
             length = stream.duration * stream.time_base if stream.duration else Fraction(container.duration or 0, 10**6)
             self.seconds = float(length) or None
             self._promised = _promised_length(container, stream)
             if (name := _HDR.get(stream.codec_context.color_trc)) is not None:
                 self.notes.append(f"The video is HDR ({name}); its colours are read without tone mapping.")
+            if self._pixel != 1:
+                self.notes.append(
+                    f"Its pixels are not square ({self._pixel.numerator}:{self._pixel.denominator}): the pictures are "
+                    "stretched to the proportions in which players show them."
+                )
 
     def frames(
         self,
@@ -73,7 +79,7 @@ class Film:
         if start > _WORTH_SEEKING:
             try:
                 for frame, time in self._decode(start):
-                    own = own or (frame.width, frame.height)
+                    own = own or self._shown(frame)
                     if wanted is None or wanted(time):
                         yield time, self._to_rgb(frame, own, size)
                     given = time
@@ -81,9 +87,15 @@ class Film:
             except _BadSeek:
                 pass  # on from the frame that was reached, decoding from the beginning
         for frame, time in self._decode(None):
-            own = own or (frame.width, frame.height)
+            own = own or self._shown(frame)
             if time >= start and time > given and (wanted is None or wanted(time)):
                 yield time, self._to_rgb(frame, own, size)
+
+    def _shown(self, frame) -> tuple[int, int]:
+        """(width, height) of a frame with square pixels, not turned upright. Like players, the longer side grows."""
+        if self._pixel >= 1:
+            return round(frame.width * self._pixel), frame.height
+        return frame.width, round(frame.height / self._pixel)
 
     def _decode(self, start: float | None) -> Iterator[tuple[Any, float]]:
         """(decoded frame, its time) of the whole file, noting damage; or, with `start`, from that time on.
@@ -95,33 +107,35 @@ class Film:
         with av.open(str(self._path), metadata_errors="replace") as container:
             stream = _picture_track(container)
             stream.thread_type = "AUTO"
-            damaged, faulty, end, pause = False, 0, 0.0, 0.0
+            damaged, faulty, hidden, end, pause = False, 0, 0, 0.0, 0.0
             try:
                 if start is not None:
                     yield from _from_key_frame(container, stream, start)
                     return
-                for frame in container.decode(stream):
-                    time = frame.time if frame.time is not None else float(self.count / self.fps)
-                    self.count += 1
-                    faulty += frame.is_corrupt
-                    end, pause = max(end, time), max(pause, time - end)
-                    yield frame, time
+                for packet in container.demux(stream):
+                    hidden += packet.is_discard  # by the edit list of a file that was trimmed without encoding anew
+                    for frame in packet.decode():
+                        time = frame.time if frame.time is not None else float(self.count / self.fps)
+                        self.count += 1
+                        faulty += frame.is_corrupt
+                        end, pause = max(end, time), max(pause, time - end)
+                        yield frame, time
             except av.error.InvalidDataError:
                 if start is not None:
                     raise _BadSeek from None
                 if self.count == 0:
                     raise
                 damaged = True  # what was read is good; older FFmpeg fails here where newer ones just end
-        self._find_damage(damaged, faulty)
+        self._find_damage(damaged, faulty, hidden)
         if self.damage is None and self._promised is not None and self.count > 1:  # one picture may stand for ever
             self._find_early_end(end + float(1 / self.fps), pause)
 
-    def _find_damage(self, broken: bool, faulty: int) -> None:
+    def _find_damage(self, broken: bool, faulty: int, hidden: int) -> None:
         found = []
         if faulty:
             found.append(f"The file is damaged: {faulty} of its {self.count} frames could be read in part only.")
-        if broken or self.count < self.announced - 1:  # edit lists may rightly hide one
-            announced = self.announced or "more"
+        if broken or self.count < self.announced - hidden - 1:
+            announced = self.announced - hidden if self.announced else "more"
             found.append(f"The file announces {announced} frames, but {self.count} could be read: it may be cut short.")
         self.notes += found
         self.damage = " ".join(found) or None
@@ -148,6 +162,12 @@ def _picture_track(container):
 
     moving = (s for s in container.streams.video if not Disposition.attached_pic & s.disposition)
     return next(moving, None)
+
+
+def _pixel_shape(stream) -> Fraction:
+    """Width : height of a pixel; 1 where the file does not say, or says what cannot be meant."""
+    shape = Fraction(stream.sample_aspect_ratio or 1)
+    return shape if Fraction(1, 4) <= shape <= 4 and abs(shape - 1) > Fraction(1, 100) else Fraction(1)
 
 
 def _promised_length(container, stream) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -85,10 +86,16 @@ def check_size(codec: VideoCodec, width: int, height: int) -> None:
 def check_target(path: Path) -> None:
     """Raise `MediaError` unless a file can be made at `path`."""
     folder = path.parent
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
+        what = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
         raise MediaError(f"{path} cannot be written: the folder {folder} {what}.")
-    if path.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        is_folder = False
+    except OSError as error:
+        raise MediaError(f"{path} cannot be written: {reason(error)}.") from error
+    if is_folder:
         raise MediaError(f"{path} cannot be written: it is a folder, not a file.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise MediaError(f"{path} cannot be written: the folder {folder} is read-only for this account.")

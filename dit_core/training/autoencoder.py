@@ -23,7 +23,7 @@ from ..autoencoder import (
     Posterior,
     fit_colours,
 )
-from ..device import training_dtype
+from ..device import autocast, training_dtype
 from ..errors import ConfigError
 from ..measures import CodecQuality, codec_quality
 from .adversary import AdversarialSettings, Adversary
@@ -273,7 +273,7 @@ class AutoencoderStep:
         training, device = self.training, self.device
         video = self.feed.batch(step, device)
         generator = generator_of_step(training.seed, step, device)
-        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with autocast(device, self.dtype):
             got, posterior = self.model(video, generator)
         got = got.float()
         terms = reconstruction_loss(got, video)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..device import training_dtype
+from ..device import autocast, training_dtype
 from ..latents import weights_sha256
 from ..skies import VALUES, caption, named, sample_balanced
 from ..text import TextEmbedding, TextEncoder
@@ -137,7 +137,7 @@ def teach_reading(
         texts, targets = read_batch(step * loop.batch, loop.batch, settings.scenes, complete=settings.complete)
         targets = {name: target.to(device) for name, target in targets.items()}
         ids, mask = text.tokenize(texts)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with autocast(device, dtype):
             read = text.forward_ids(ids.to(device), mask.to(device))
             pooled, tokens = (naming_losses(head(read), targets) for head in heads)
         losses = {name: (pooled[name] + tokens[name]) / 2 for name in targets}

@@ -16,8 +16,9 @@ from ..autoencoder import CausalVideoAutoencoder
 from ..checkpoint.atomic import reason, whole_file
 from ..checkpoint.save import write_tensors
 from ..data import SkyClips
+from ..device import autocast
 from ..errors import CheckpointError
-from ..latents.cache import encodes_in_bfloat16
+from ..latents.cache import encoding_dtype
 from ..latents.identity import differences, identity, twins
 from ..latents.protocol import Batch
 from ..skies import EDITION, SkyScene, caption, render, sample_balanced, sample_scene, twin
@@ -163,7 +164,7 @@ def build_cache(
     for start in range(0, count, batch):
         n = min(batch, count - start)
         video = source.clips(start, n, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=encodes_in_bfloat16(autoencoder, device)):
+        with autocast(device, encoding_dtype(autoencoder, device)):
             mean = autoencoder.encode(video).mean
         mean = statistics.normalise(mean.float())
         if latents is None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..device import training_dtype
+from ..device import autocast, training_dtype
 from ..errors import ConfigError
 from ..generate import model_objective
 from ..latents import Latents, weights_sha256
@@ -227,7 +227,7 @@ def denoising_step(
         sigma = objective.sigma(level * objective.timestep_max)[:, None] * ~known  # [B, T], 0 = known
         x = objective.network_input(objective.add_noise(clean, noise, sigma), sigma)
         target = objective.target(clean, noise, sigma)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with autocast(device, dtype):
             embedding = text.forward_ids(tokens, tokens != 0)
             prediction = model(x, objective.timestep(sigma), embedding.embeddings, embedding.mask, embedding.pooled)
         loss = denoising_loss(prediction - target, known)

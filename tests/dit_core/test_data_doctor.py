@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from sora_dit.dit_core.data import BucketRules, DoctorRules, examine, survey
 from sora_dit.dit_core.data.duplicates import exact_groups, near_groups
+from sora_dit.dit_core.data.sheet import _write
 from sora_dit.dit_core.errors import DataError
 from sora_dit.dit_core.media import read_video, write_video
 
@@ -219,3 +220,21 @@ def test_exact_groups(tmp_path):
     shutil.copy(tmp_path / "a.mp4", tmp_path / "d.mp4")
     analyses = [clip.analysis for clip in survey(tmp_path).clips]
     assert exact_groups(analyses) == [(0, 3)] and near_groups(analyses, 0.1, 10) == []
+
+
+def test_a_caption_as_long_as_a_page_is_shortened_without_trying_every_length():
+    class Draw:
+        drawn, asked = "", 0
+
+        def textlength(self, text):
+            self.asked += 1
+            return 6 * len(text)
+
+        def text(self, place, text, fill):
+            self.drawn = text
+
+    draw = Draw()
+    _write(draw, "a very long story " * 500, 0, 120, (0, 0, 0))
+    assert draw.drawn == "a very long story..." and draw.asked < 20
+    _write(draw, "twenty letters fit ..", 0, 126, (0, 0, 0))
+    assert draw.drawn == "twenty letters fit .."

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from sora_dit.dit_core.data import read_captions, scan, survey
 from sora_dit.dit_core.data.source import ClipSource
 from sora_dit.dit_core.errors import DataError, MediaError
@@ -129,6 +130,24 @@ def linked(path, target):
         path.symlink_to(target, target_is_directory=True)
     except OSError:
         pytest.skip("this system lets nobody make links")
+
+
+def test_series_of_one_name_are_told_apart(tmp_path):
+    for name in ("a/000.png", "a/001.png", "a_000.png", "a_001.png", "b_000.png", "b_001.png"):
+        (tmp_path / "shots" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "shots" / name)
+    assert [clip.name for clip in scan(tmp_path).clips] == ["shots/a", "shots/a_000.png", "shots/b"]
+
+
+def test_an_image_that_pillow_refuses_stops_nothing(tmp_path):
+    film(tmp_path / "good.mp4")
+    texts = PngInfo()
+    texts.add_text("workflow", "x" * (1 << 21), zip=True)  # Pillow unpacks a megabyte at most
+    for number in range(2):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"frame_{number}.png", pnginfo=texts)
+    found = scan(tmp_path)
+    assert [clip.name for clip in found.clips] == ["good.mp4"]
+    assert "frame_0.png cannot be read" in found.problems[0].sentence
 
 
 def test_links_to_folders_elsewhere_are_followed_and_those_that_lead_back_are_named(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from sora_dit.dit_core import device
-from sora_dit.dit_core.device import resolve_device, resolve_dtype, training_dtype
+from sora_dit.dit_core.device import autocast, resolve_device, resolve_dtype, training_dtype
 from sora_dit.dit_core.errors import ConfigError
 
 
@@ -111,3 +111,13 @@ def test_products_are_timed_once_and_the_best_time_counts(monkeypatch):
     device._bfloat16_was_faster.cache_clear()
     monkeypatch.undo()
     assert device._product_seconds(torch.float32) > 0
+
+
+def test_float32_needs_no_autocast_of_its_device_and_ends_one_around_it():
+    with autocast(torch.device("privateuseone")):  # torch.autocast itself refuses DirectML, even switched off
+        pass
+    one = torch.ones(2, 2)
+    with autocast(torch.device("cpu"), torch.bfloat16):
+        assert (one @ one).dtype == torch.bfloat16
+        with autocast(torch.device("cpu")):
+            assert (one @ one).dtype == torch.float32

@@ -193,6 +193,23 @@ def test_a_corrupt_clip_is_reported_skipped_and_counted(tmp_path):
         make(tmp_path / "none", Clips(broken=range(24)))
 
 
+def test_clips_that_were_away_come_in_when_they_are_back(tmp_path):
+    assert len(make(tmp_path, Clips(broken={5, 21}))) == 22
+    back = Clips(broken={21})
+    store = make(tmp_path, back)
+    assert len(store) == 23 and set(store.skipped) == {21} and sorted(back.asked) == [5, 21]
+
+
+def test_names_that_are_no_unicode_are_kept(tmp_path):
+    class Latin(Clips):
+        def group(self, index):
+            return f"caf\udce9 {index // 2}"  # what Python makes of a file name in Latin-1
+
+    store = make(tmp_path, Latin())
+    kept, held = store.split(0.25)
+    assert len(kept) + len(held) == 24 and len(held) % 2 == 0
+
+
 def test_other_data_another_autoencoder_and_other_words_are_refused_in_words(tmp_path):
     make(tmp_path)
     with pytest.raises(DataError, match=r"other latents than asked for\. seed was 0 and is 7\. Choose another folder"):
