@@ -55,6 +55,12 @@ class Conditioning:
     positive: tuple[PromptConditioning, ...]
     negative: tuple[PromptConditioning, ...]  # empty = none
     model: weakref.ref = field(repr=False)
+    weights: str = ""  # which weights the model has, as whoever loaded it tells them apart; "" = not known
+
+    def bound_to(self, model: VideoDiT, weights: str) -> Conditioning:
+        """The same for `model`, where that has just the weights that this was worked out for: it may have been loaded
+        again meanwhile."""
+        return replace(self, model=weakref.ref(model)) if weights and weights == self.weights else self
 
     def to(self, device: torch.device | str) -> Conditioning:
         """The same with its tensors on `device`; for large models they are hundreds of megabytes."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from ..dit_core.errors import ShapeError, SoraDiTError
@@ -13,18 +15,39 @@ SPATIAL_FACTOR, TEMPORAL_FACTOR = 8, 4
 LARGEST_SIDE, MOST_FRAMES, LARGEST_BATCH = 4096, 4001, 64
 
 
-def verdict(**checks: Callable[[], Any]) -> bool | str:
+Check = Callable[[], Any]
+"""Raises `SoraDiTError` when something is wrong."""
+
+
+def verdict(first: Mapping[str, Check] = MappingProxyType({}), /, **checks: Check) -> bool | str:
     """Run all `checks`, named by the input they look at: True, or "input: sentence" for each that raised, a line each.
 
-    For `validate_inputs`; the headless check makes one problem of each line.
+    For `validate_inputs`; the headless check makes one problem of each line. first: an input that is refused by one of
+    these is not looked at again.
     """
-    found = []
-    for name, check in checks.items():
+    found = {}
+    for name, check in [*first.items(), *checks.items()]:
         try:
-            check()
+            if name not in found:
+                check()
         except SoraDiTError as error:
-            found.append(f"{name}: {error}")
-    return "\n".join(found) or True
+            found[name] = f"{name}: {error}"
+    return "\n".join(found.values()) or True
+
+
+def within(node: Any, **values: float | None) -> dict[str, Check]:
+    """Checks for `verdict` that each number is in the range that the node's schema gives for the input of that name.
+
+    ComfyUI leaves ranges to `validate_inputs` where that takes the input. None = not known yet.
+    """
+    declared = {one.id: one.as_dict() for one in node.define_schema().inputs if one.id in values}
+
+    def check(name: str, value: float) -> None:
+        low, high = declared[name]["min"], declared[name]["max"]
+        if not low <= value <= high:
+            raise SoraDiTError(f"got {digits(value)}; expected {digits(low)} to {digits(high)}.")
+
+    return {name: partial(check, name, value) for name, value in values.items() if value is not None}
 
 
 def nearest(value: int, step: int, offset: int = 0) -> tuple[int, int]:

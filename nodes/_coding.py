@@ -68,9 +68,13 @@ def _decode_other(vae: Any, samples: Any) -> Any:
     return images
 
 
-def encode(vae: Any, frames: Any) -> Any:
-    """Frames `[F, H, W, 3]` of one clip -> latent `[1, C, T, h, w]`."""
-    samples = vae.encode(frames)
+def encode(vae: Any, frames: Any, progress: Callable[[int], Any]) -> Any:
+    """Frames `[F, H, W, 3]` of one clip -> latent `[1, C, T, h, w]`; progress as in `decode`."""
+    if isinstance(vae, SoraVae):
+        bar = progress(len(frames))
+        samples = vae.encode(frames, on_chunk=lambda done, total: bar.update(done))
+    else:
+        samples = vae.encode(frames)
     if samples.ndim == 4:  # a picture VAE has made one latent picture of each frame
         samples = samples.transpose(0, 1).unsqueeze(0)
     _checks.check_finite(samples, "The encoded clip", "The pictures may hold values that are not numbers.")

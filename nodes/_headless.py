@@ -21,6 +21,9 @@ class Headless:
     def model_roots(self, kinds: tuple[str, ...]) -> list[Path]:
         return _files.roots_in(self.session.models_dirs, kinds)
 
+    def new_model_root(self, kind: str) -> Path | None:
+        return next((Path(folder) / kind for folder in self.session.models_dirs), None)
+
     def model_names(self, kinds: tuple[str, ...]) -> list[str]:
         return _files.list_models(self.model_roots(kinds))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import _checks
@@ -55,7 +55,13 @@ def prepare(model: Any, positive: Any, negative: Any, plan: Plan, output_device:
         prompts.append([Prompt(*one) for one in found])
     model.weights.load()
     sigmas = _sigmas(model.config, objective, plan)
-    return combine(model.module, objective, sigmas, *prompts, device=model.device).to(output_device)
+    conditioning = combine(model.module, objective, sigmas, *prompts, device=model.device).to(output_device)
+    return replace(conditioning, weights=_weights(model))
+
+
+def _weights(model: Any) -> str:
+    """What tells the weights of a SORA_DIT from others: ComfyUI may let go of a model and keep what was worked out."""
+    return f"{model.sha256} {model.dtype}" if model.sha256 else ""
 
 
 def _sigmas(config: Any, objective: Any, plan: Plan) -> Any:
@@ -82,6 +88,7 @@ def denoise(
     from ..dit_core.memory import denoise_bytes
 
     samples = _checks.samples_of(latent, model.config.in_channels)
+    conditioning = conditioning.bound_to(model.module, _weights(model))
     levels = conditioning.sigmas.tolist()
     noisy = _left_noisy(latent, levels[0])
     bar = progress(len(conditioning.sigmas) - 1)

@@ -262,6 +262,7 @@ def _as_model(job: Job, module: Any, settings: dict[str, Any], position: dict[st
         "name": f"{settings['run'].strip()}, step {position['step']}",
         "sha256": weights_sha256(module),
         "base_sha256": "",
+        "trained": True,
         "exact": exact,
         "provenance": {"transformer": job.provenance(settings, position)},
         "weights": host.manager(model.device)("model", module, model.latent_rgb),

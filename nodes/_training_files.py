@@ -80,6 +80,17 @@ def kept_identity(file: Path, *beside: Path) -> str:
     return f"missing {next(_missing)}"  # not NaN: ComfyUI would write that into files, and it is no JSON
 
 
+def presence(file: Path) -> str:
+    """A fingerprint that only tells whether the file is there; without it, never the same twice."""
+    return "there" if file.is_file() else f"missing {next(_missing)}"
+
+
+def free_name(file: Path) -> Path:
+    """`file`, or the first of NAME_2, NAME_3, ... beside it that is not there."""
+    names = (file.with_name(f"{file.stem}_{number}{file.suffix}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([file], names) if not one.exists())
+
+
 # --- Folders of clips --------------------------------------------------------------------------------------------
 
 

@@ -40,21 +40,13 @@ def words(name: str, default: str, tip: str, **more: Any) -> Any:
 # --- Shared by the nodes that make clips ---------------------------------------------------------------------------
 
 
-def size() -> list[Any]:
-    """How large, how long and how fast clips are."""
-    return [
-        whole(
-            "frames", 25, 1, 401,
-            "How many frames a clip has, 1 to 401: one more than a multiple of 4 (17, 25, 33, ...). Twice as many take "
-            "more than twice the time and memory.",
-        ),
-        number(
-            "fps", 12.0, 0.0, 120.0,
-            "Frames per second that all clips are brought to, 0 to 120. Fewer make a clip of the same number of frames "
-            "last longer and its movements larger; 0 keeps each file's own, so that speeds differ.",
-            step=1.0, display_name="frames per second",
-        ),
-    ]  # fmt: skip
+def length() -> Any:
+    """How long clips are."""
+    return whole(
+        "frames", 25, 1, 401,
+        "How many frames a clip has, 1 to 401: one more than a multiple of 4 (17, 25, 33, ...). Twice as many take "
+        "more than twice the time and memory.",
+    )  # fmt: skip
 
 
 def clips_output() -> Any:

@@ -5,23 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..dit_core.errors import ConfigError, SoraDiTError
+from ..dit_core.errors import CheckpointError, ConfigError, SoraDiTError
 from . import _checks, _training, _training_data, host
 from .handles import SoraDit
 
 WIDTHS, HEADS = (24, 8192), (1, 128)  # least and most
 
 
-def check_heads(heads: int | None) -> None:
-    """Raise `ConfigError` unless a model can have so many heads."""
-    if heads is not None and not HEADS[0] <= heads <= HEADS[1]:
-        raise ConfigError(f"got {_checks.digits(heads)}; expected {HEADS[0]} to {HEADS[1]}.")
-
-
 def check_width(width: int | None, heads: int | None) -> None:
-    """Raise `ConfigError` unless the width is possible and can be shared out to the heads."""
-    if width is not None and not WIDTHS[0] <= width <= WIDTHS[1]:
-        raise ConfigError(f"got {_checks.digits(width)}; expected {WIDTHS[0]} to {WIDTHS[1]}.")
+    """Raise `ConfigError` unless the width can be shared out to the heads."""
     if None in (width, heads) or not HEADS[0] <= heads <= HEADS[1]:
         return
     step, least = 2 * heads, 6 * heads
@@ -84,19 +76,11 @@ def new_model(vae: Any, clip: Any, latents: Any, shape: dict[str, Any]) -> SoraD
         empty_prompt=[[tokens, extra]],
         weights=host.manager(place)("model", module, latent.latent_rgb),
         latent_rgb=latent.latent_rgb,
+        trained=False,
     )
 
 
 # --- Files -------------------------------------------------------------------------------------------------------
-
-
-def check_target(name: str | None, overwrite: bool | None) -> None:
-    """Raise `SoraDiTError` for a name that cannot be a file's, or for a file that is there and may not be replaced."""
-    if name is None:
-        return
-    target = host.model_target(name)
-    if target.exists() and overwrite is False:
-        raise SoraDiTError(f"There is a file {target} already. Give another name, or allow to replace it.")
 
 
 def save(target: Path, model: Any, clip: Any, vae: Any, dtype: str) -> dict[str, Any]:
@@ -128,7 +112,29 @@ def save(target: Path, model: Any, clip: Any, vae: Any, dtype: str) -> dict[str,
         made["autoencoder"] = getattr(vae, "provenance", None) or {"from": vae.name}
     if not parts:
         raise SoraDiTError("Nothing is connected; expected a model, and the clip and vae that belong to it.")
+    _spare_trained(target, model)
     target.parent.mkdir(parents=True, exist_ok=True)
     with torch.inference_mode(False), torch.no_grad():
         header = save_bundle(target, parts, made, getattr(torch, dtype))
     return {"saved": target.name, "sha256": header.sha256, "parts": sorted(parts)}
+
+
+def _spare_trained(target: Path, model: Any) -> None:
+    """Raise `SoraDiTError` where a trained model would be replaced by nothing, or by random weights.
+
+    That is what comes out when the training before this node is muted or bypassed.
+    """
+    from ..dit_core.checkpoint import read_header
+
+    if model is not None and model.trained:
+        return
+    try:
+        components = read_header(target).components
+    except CheckpointError:  # not there, or nothing that could be opened
+        return
+    if "transformer" in components:
+        got = "no model is connected" if model is None else "the model connected was never trained"
+        raise SoraDiTError(
+            f"{target} holds a model, and {got} (is a node before this one muted or bypassed?), so it is not replaced. "
+            "Expected a trained model, or another name."
+        )

@@ -61,6 +61,6 @@ def machine() -> list[Any]:
                "steps. On a CPU it needs a C++ compiler; on NVIDIA cards with Triton it is done anyway."),
         number("save_every", 120.0, 0.0, 86400.0, "Seconds between saves of the state, 0 to 86400: so much is lost at "
                "most when the power goes. Cancel saves too.", step=10.0, display_name="save every"),
-        whole("log_every", 10, 1, 10_000, "Steps from one point of the curves to the next, 1 to 10000.",
-              display_name="log every"),
+        whole("log_every", 10, 1, 10_000, "Steps from one point of the curves to the next, 1 to 10000. A training has "
+              "20 points at least.", display_name="log every"),
     ]  # fmt: skip

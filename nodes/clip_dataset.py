@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _checks, _training_data, _training_files, host
-from ._training_inputs import HIDDEN, clips_output, number, size, switch, whole
+from ._training_inputs import HIDDEN, clips_output, length, number, switch, whole
 from .host import io
 
 
@@ -32,7 +32,13 @@ class SoraDiTClipDataset(io.ComfyNode):
                     "Size of the pictures, 16 to 2048: the side of a square with as many pixels as a frame gets. 96 "
                     "is within reach of a CPU; twice the size takes over 4 times as long.",
                 ),
-                *size(),
+                length(),
+                number(
+                    "fps", 12.0, 0.0, 120.0,
+                    "Frames per second that all clips are brought to, 0 to 120. Fewer make a clip of the same number "
+                    "of frames last longer and its movements larger; 0 keeps each file's own, so that speeds differ.",
+                    step=1.0, display_name="frames per second",
+                ),
                 whole(
                     "shortest", 13, 1, 401,
                     "Clips down to so many frames are used too, 1 to 401; shorter stretches are left out. As many as "
@@ -70,6 +76,7 @@ class SoraDiTClipDataset(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, folder=None, size=None, frames=None, shortest=None, multiple=None) -> bool | str:
         return _checks.verdict(
+            _checks.within(cls, size=size, frames=frames, shortest=shortest, multiple=multiple),
             folder=lambda: folder is None or host.input_folder(folder),
             frames=lambda: _training_data.check_frames(frames, shortest),
             size=lambda: _training_data.check_size(size, multiple),

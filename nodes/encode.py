@@ -40,7 +40,7 @@ class SoraDiTEncode(io.ComfyNode):
         frames, remark = _coding.fitted(images, vae, fit)
         if remark:
             host.note(cls, remark)
-        return io.NodeOutput({"samples": _coding.encode(vae, frames)})
+        return io.NodeOutput({"samples": _coding.encode(vae, frames, lambda total: host.progress(cls, total))})
 
 
 NODES = (SoraDiTEncode,)

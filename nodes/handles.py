@@ -49,7 +49,8 @@ class SoraDit:
     empty prompt, what guidance compares with when no negative prompt is given (None if the file has no text encoder);
     weights: what brings them to the device; latent_rgb: colours of the latent for previews, None if nobody knows;
     base_sha256: of the model file before LoRAs were merged into it, "" if none were; provenance: how it was trained;
-    exact: the weights in float32 on the CPU where the module has them rounded, for saving and for training on.
+    exact: the weights in float32 on the CPU where the module has them rounded, for saving and for training on; trained:
+    False for the random weights of New Model.
     """
 
     module: Any
@@ -65,6 +66,7 @@ class SoraDit:
     base_sha256: str = ""
     provenance: dict = field(default_factory=dict, repr=False)
     exact: dict | None = field(default=None, repr=False)
+    trained: bool = True
 
     @property
     def config(self) -> Any:
@@ -249,8 +251,10 @@ class SoraVae:
         """As `decode`, `tile_t` latent frames at a time. Chunks in time are exact, so nothing is cut in space."""
         return self.decode(samples, (tile_t or 0) * self.temporal_compression_decode())
 
-    def encode(self, pixels: Any, chunk_frames: int = 0) -> Any:
+    def encode(self, pixels: Any, chunk_frames: int = 0, on_chunk: Callable[[int, int], Any] | None = None) -> Any:
         """Frames `[F, H, W, 3]` or `[B, F, H, W, 3]` in 0..1 -> latent `[B, C, T, h, w]` on the output device.
+
+        on_chunk: called with (frames, frames in all) before each chunk; may raise to cancel.
 
         Raises:
             ShapeError: width or height no multiple of the spatial factor, or frames not one more than a multiple of
@@ -267,11 +271,7 @@ class SoraVae:
         self.weights.load(self._bytes_per_latent(shape) * self._chunk_latents(shape, 0))
         weights = next(self.first_stage_model.parameters())
         with torch.inference_mode():
-            pieces = (
-                piece[..., :3].to(weights).mul(2).sub(1).permute(0, 4, 1, 2, 3)
-                for piece in video.split(chunk_frames or chunk, 1)
-            )  # [B, 3, f, H, W] in -1..1
-            found = self.first_stage_model.encode_chunks(pieces)
+            found = self.first_stage_model.encode_chunks(_prepared(video, chunk_frames or chunk, weights, on_chunk))
             means = [posterior.mean.to(self.output_device, torch.float32) for posterior in found]
         return torch.cat(means, 2)
 
@@ -297,6 +297,16 @@ class SoraVae:
         config = self.first_stage_model.config
         pixels = shape[0] * shape[3] * shape[4] * config.spatial_factor**2 * config.temporal_factor
         return max(1, pixels * (max(config.decoder_channels) * 4 // config.patch**2) * 4)
+
+
+def _prepared(video: Any, chunk: int, weights: Any, on_chunk: Callable[[int, int], Any] | None) -> Iterator[Any]:
+    """Pieces [B, 3, f, H, W] in -1..1 of frames [B, F, H, W, 3] in 0..1, in type and place of the weights."""
+    done = 0
+    for piece in video.split(chunk, 1):
+        if on_chunk is not None:
+            on_chunk(done, video.shape[1])
+        done += piece.shape[1]
+        yield piece[..., :3].to(weights).mul(2).sub(1).permute(0, 4, 1, 2, 3)
 
 
 # --- What nodes ask of any object ----------------------------------------------------------------------------------

@@ -151,11 +151,11 @@ def latents_folder(name: str) -> Path:
 def model_target(name: str, kind: str = "model") -> Path:
     """The file that a new model ("model") or LoRA ("lora") called `name` is to be written to.
 
-    In the first of the folders that such files are looked for in, or below the output folder if there is none.
+    In the folder of its kind (sora_dit, loras) in the first models folder, or in the output folder if there is none.
     Raises `SoraDiTError` for no name.
     """
-    roots = _surroundings().model_roots(_files.KINDS[kind])
-    folder = roots[0] if roots else _surroundings().folder("output") / "models" / _files.KINDS[kind][0]
+    kind = _files.KINDS[kind][0]
+    folder = _surroundings().new_model_root(kind) or _surroundings().folder("output") / "models" / kind
     return _training_files.weights_file(folder, name)
 
 

@@ -90,6 +90,8 @@ class SoraDiTLoadModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model=None, text_encoder=FROM_MODEL_FILE, vae=FROM_MODEL_FILE) -> bool | str:
+        if model == FROM_MODEL_FILE:
+            return _checks.verdict(model=lambda: _files_chosen(model, text_encoder, vae))
         chosen = _files_chosen(model, text_encoder, vae)
         return _checks.verdict(**{kind: partial(_check_file, name, kind) for kind, name in chosen.items()})
 
@@ -111,6 +113,8 @@ class SoraDiTLoadModel(io.ComfyNode):
 def _files_chosen(model: str | None, text_encoder: str | None, vae: str | None) -> dict[str, str]:
     """Kind of part -> file name, for the files that are chosen apart from the model file itself."""
     chosen = {"model": model, "text_encoder": text_encoder, "vae": vae}
+    if model == FROM_MODEL_FILE:  # the others can be in it, but not it itself
+        raise SoraDiTError(f'model is "{model}"; expected the name of a model file.')
     return {kind: name for kind, name in chosen.items() if name not in (None, FROM_MODEL_FILE)}
 
 

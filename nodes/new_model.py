@@ -57,8 +57,8 @@ class SoraDiTNewModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, width=None, heads=None) -> bool | str:
         return _checks.verdict(
+            _checks.within(cls, width=width, heads=heads),
             width=lambda: _training_models.check_width(width, heads),
-            heads=lambda: _training_models.check_heads(heads),
         )
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import _checks, _training_models, host
+from . import _checks, _training_files, _training_models, host
 from ._training_inputs import HIDDEN, choice, switch, words
 from .host import io
 
@@ -33,7 +33,8 @@ class SoraDiTSaveModel(io.ComfyNode):
                 ),
                 switch(
                     "overwrite", True,
-                    "Replace a file of that name. Off: the run stops before it begins, if there is one.",
+                    "Replace a file of that name. Off: if there is one, the new file is called NAME_2, NAME_3 and so "
+                    "on.",
                     display_name="replace",
                 ),
                 host.SoraDit.Input("model", optional=True, tooltip="The model, from Train Model."),
@@ -54,13 +55,18 @@ class SoraDiTSaveModel(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, name=None, overwrite=None) -> bool | str:
-        return _checks.verdict(name=lambda: _training_models.check_target(name, overwrite))
+    def validate_inputs(cls, name=None) -> bool | str:
+        return _checks.verdict(name=lambda: name is None or host.model_target(name))
+
+    @classmethod
+    def fingerprint_inputs(cls, name=None, overwrite=True, **_) -> str | None:
+        # whoever removes the file gets it anew; with a new name each time, once is enough
+        return _training_files.presence(host.model_target(name)) if name is not None and overwrite else None
 
     @classmethod
     def execute(cls, name, dtype, overwrite, model=None, clip=None, vae=None) -> io.NodeOutput:
-        _training_models.check_target(name, overwrite)
         target = host.model_target(name)
+        target = target if overwrite else _training_files.free_name(target)
         host.record(cls, **_training_models.save(target, model, clip, vae, dtype))
         return io.NodeOutput(target.name, ui=host.told(cls, f"The model is {target}."))
 

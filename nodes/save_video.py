@@ -17,7 +17,7 @@ class SoraDiTSaveVideo(io.ComfyNode):
             display_name="Save Video (Sora DiT)",
             category="Sora DiT/video",
             description="Writes the video into the output folder and plays it here. The file holds the workflow: drop "
-            "it on the editor to get it back.",
+            "it on the editor to get it back (GIFs excepted).",
             search_aliases=["export", "mp4", "webm", "gif", "write video"],
             inputs=[
                 io.Video.Input("video", tooltip="The video to save."),

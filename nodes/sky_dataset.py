@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _checks, _training_data, host
-from ._training_inputs import HIDDEN, choice, clips_output, size, switch, whole
+from ._training_inputs import HIDDEN, choice, clips_output, length, number, switch, whole
 from .host import io
 
 
@@ -28,7 +28,13 @@ class SoraDiTSkyDataset(io.ComfyNode):
                 ),
                 whole("width", 96, 16, 1024, "Width of the frames in pixels, 16 to 1024, a multiple of 8."),
                 whole("height", 96, 16, 1024, "Height of the frames in pixels, 16 to 1024, a multiple of 8."),
-                *size(),
+                length(),
+                number(
+                    "fps", 12.0, 0.0, 120.0,
+                    "Frames per second, 0.5 to 120. Fewer make a clip of the same number of frames last longer and its "
+                    "movements larger.",
+                    step=1.0, display_name="frames per second",
+                ),
                 whole(
                     "sky_seed", 22, 0, 2**31 - 1,
                     "Which of the endless skies, 0 to 2147483647; another number gives other clips.",
@@ -61,6 +67,7 @@ class SoraDiTSkyDataset(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, width=None, height=None, frames=None, fps=None) -> bool | str:
         return _checks.verdict(
+            _checks.within(cls, width=width, height=height, frames=frames, fps=fps),
             width=lambda: _training_data.check_edge("width", width),
             height=lambda: _training_data.check_edge("height", height),
             frames=lambda: _training_data.check_frames(frames),

@@ -56,7 +56,7 @@ class SoraDiTTimestepConditioning(io.ComfyNode):
                     step=0.05,
                     round=0.01,
                     tooltip="How much of the clip is made new, 0.01 to 1. 1 starts from nothing but noise. Less keeps "
-                    "that much of the latent connected to the denoise node: 0.3 changes textures, 0.7 changes scenes.",
+                    "more of the latent connected to the denoise node: 0.3 changes textures, 0.7 changes scenes.",
                 ),
                 io.Conditioning.Input(
                     "negative",

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -70,12 +71,24 @@ class LoopSettings:
 
 @contextmanager
 def stop_on_signal():
-    """Yields a function that says whether SIGINT or SIGTERM came; the step under way is finished first."""
+    """Yields a function that says whether SIGINT or SIGTERM came; the step under way is finished first.
+
+    Whoever heeds these signals outside is told as well; a second one ends the step under way, with `KeyboardInterrupt`.
+    """
     stopped = []
     handlers = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(True)
+        outside = handlers.get(number)
+        if callable(outside) and outside is not signal.default_int_handler:
+            outside(number, frame)
+
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            handlers[number] = signal.signal(number, lambda *_: stopped.append(True))
+            handlers[number] = signal.signal(number, stop)
     except ValueError:  # not the main thread: whoever started us has to stop us
         pass
     try:

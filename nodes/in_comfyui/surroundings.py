@@ -23,6 +23,9 @@ class ComfyUI:
         folder_paths.add_model_folder_path(_files.OWN_KIND, str(Path(folder_paths.models_dir) / _files.OWN_KIND))
         return [Path(folder) for kind in kinds for folder in folder_paths.get_folder_paths(kind)]
 
+    def new_model_root(self, kind: str) -> Path | None:
+        return next(iter(self.model_roots((kind,))), None)
+
     def model_names(self, kinds: tuple[str, ...]) -> list[str]:
         import folder_paths
 

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+import signal
 import time
 
 import pytest
@@ -13,7 +14,7 @@ from sora_dit.dit_core.errors import CheckpointError, ConfigError
 from sora_dit.dit_core.training.autoencoder import AutoencoderTraining
 from sora_dit.dit_core.training.callbacks import Callbacks
 from sora_dit.dit_core.training.divergence import NAT, Divergence, DivergenceWatch
-from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged
+from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged, stop_on_signal
 from sora_dit.dit_core.training.optim import learning_rate
 from sora_dit.dit_core.training.transformer import TransformerTraining
 from toys import NEVER, Toy
@@ -362,3 +363,17 @@ def test_a_disk_without_room_is_said_in_a_sentence(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "state.safetensors").read_bytes() == old and not list(tmp_path.glob(".*.part"))
     assert Toy(tmp_path).run(4)
+
+
+def test_who_heeds_signals_outside_is_told_and_a_second_one_does_not_wait_for_the_step():
+    told = []
+    before = signal.signal(signal.SIGINT, lambda *_: told.append("outside"))
+    try:
+        with stop_on_signal() as stopped:
+            assert not stopped()
+            signal.raise_signal(signal.SIGINT)
+            assert stopped() and told == ["outside"]
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from sora_dit.dit_core.errors import Cancelled, ShapeError, SoraDiTError
@@ -334,3 +337,19 @@ def test_broken_vae_objects(run, empty, say):
     assert "vae is nothing" in say("Decode", vae=None, latent=empty)
     assert "it has no decode" in say("Decode", vae=object(), latent=empty)
     assert "expected pictures" in say("Decode", vae=Lazy(), latent=empty)
+
+
+def test_what_was_worked_out_holds_for_the_same_weights_loaded_again(run, parts, empty, say):
+    """ComfyUI may let go of a model when memory is short, and keep what hangs on it."""
+    positive = run("TextEncode", clip=parts[1], text="sea")[0]
+    plan = run("TimestepConditioning", model=parts[0], positive=positive, steps=2)[0]
+    again = replace(parts[0], module=copy.deepcopy(parts[0].module))
+    made = [run("Denoise", model=model, conditioning=plan, latent=empty)[0]["samples"] for model in (parts[0], again)]
+    assert torch.equal(*made)
+    assert "another model" in say("Denoise", model=replace(again, sha256="0" * 64), conditioning=plan, latent=empty)
+
+
+def test_encoding_can_be_cancelled(run, parts, session):
+    session.cancel.set()
+    with pytest.raises(Cancelled):
+        run("Encode", vae=parts[2], images=torch.rand(9, 32, 32, 3))

@@ -292,7 +292,7 @@ def test_a_saved_model_comes_back_and_says_how_it_was_made(go, parts, train, own
     assert same(weights(trained), weights(model)) and clip is not None and vae is not None
     from sora_dit.dit_core.checkpoint import read_header
 
-    made = read_header(own_models / "mine.safetensors").provenance
+    made = read_header(own_models / "sora_dit" / "mine.safetensors").provenance
     assert made["transformer"]["step"] == 2 and made["transformer"]["started_from"] == "tiny.safetensors"
     assert made["autoencoder"] == {"from": "tiny.safetensors"}
 
@@ -321,13 +321,41 @@ def test_saving_refuses_what_it_must(go, say, station, parts, own_models):
     assert "Nothing is connected" in say("SaveModel", name="x")
     go("SaveModel", name="x", vae=parts[2])
     check = station["SaveModel"].validate_inputs
-    assert check(name="x", overwrite=True) is True and check(name="y", overwrite=False) is True
-    assert "There is a file" in check(name="x.safetensors", overwrite=False)
+    assert check(name="x") is True
     for name, words in (
         ("", 'expected a name such as "my_clips"'), ("a/x", "which holds /"), ("../x", "expected a name"),
         ("a:b", "holds :"), ("ä" * 60, "has 120 bytes"), (".x", "expected a name"),
     ):  # fmt: skip
-        assert words in check(name=name, overwrite=True), name
+        assert words in check(name=name), name
+
+
+def test_a_trained_model_is_not_replaced_when_its_training_is_muted_or_bypassed(go, say, parts, train, own_models):
+    model, clip, vae = parts
+    go("SaveModel", name="mine", model=train(steps=2)[0], clip=clip, vae=vae)
+    file = own_models / "sora_dit" / "mine.safetensors"
+    made = file.read_bytes()
+    fresh = go("NewModel", vae=vae, clip=clip, width=24, depth=1, heads=2)[0]
+    assert "no model is connected" in say("SaveModel", name="mine", clip=clip, vae=vae)  # muted
+    assert "the model connected was never trained" in say("SaveModel", name="mine", model=fresh, clip=clip, vae=vae)
+    assert file.read_bytes() == made
+    go("SaveModel", name="mine", model=model, clip=clip, vae=vae)  # a finished one may take its place
+    assert file.read_bytes() != made
+    assert go("SaveModel", name="new", model=fresh)[0] == "new.safetensors"
+
+
+def test_a_file_that_is_to_be_kept_gets_a_neighbour(go, station, parts, own_models):
+    names = [go("SaveModel", name="mine", overwrite=False, vae=parts[2])[0] for _ in range(3)]
+    assert names == ["mine.safetensors", "mine_2.safetensors", "mine_3.safetensors"]
+    ask = station["SaveModel"].fingerprint_inputs
+    assert ask(name="mine") == ask(name="mine")
+    (own_models / "sora_dit" / "mine.safetensors").unlink()
+    assert ask(name="mine") != ask(name="mine"), "a file that was removed is written again"
+    assert ask(name="mine", overwrite=False) == ask(name="mine", overwrite=False)
+
+
+def test_new_models_go_into_their_folder_not_into_that_of_others(go, parts, own_models):
+    (own_models / "diffusion_models").mkdir()
+    assert host.model_target("mine") == own_models / "sora_dit" / "mine.safetensors"
 
 
 # --- What does not go together -----------------------------------------------------------------------------------

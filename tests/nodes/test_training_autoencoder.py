@@ -32,6 +32,13 @@ def test_a_linear_autoencoder_is_fitted_at_once_and_opened_the_second_time(go, s
     assert go("NewModel", vae=vae, clip=parts[1], latents=latents, width=24, depth=1, heads=2)[0].sha256 == model.sha256
 
 
+def test_what_took_no_steps_has_no_curves_and_says_so(go):
+    clips = go("SkyDataset", count=24, width=16, height=16, frames=5)[0]
+    go("TrainAutoencoder", clips=clips, channels=8, run="ae", kind="linear")
+    curves, samples, words = go("TrainingView", run="ae")
+    assert "linear" in words and curves.shape == samples.shape and curves.shape[-1] == 3
+
+
 def test_cancel_while_a_codec_is_fitted_leaves_nothing(go, session, monkeypatch):
     """Reading a long film for it may take minutes."""
     clips, seen = go("SkyDataset", count=64, width=16, height=16, frames=5)[0], []

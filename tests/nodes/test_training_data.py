@@ -102,7 +102,23 @@ def test_folders_are_listed_and_only_those_of_the_input_folder(station, session,
     assert "No folder is chosen" in check(folder="")
     assert "the nearest are 21 and 25" in check(folder="mine", frames=24)
     assert "shortest is 33" in check(folder="mine", frames=25, shortest=33)
-    assert "size is 8 pixels" in check(folder="mine", size=8, multiple=16)
+    assert "size is 16 pixels" in check(folder="mine", size=16, multiple=32)
+
+
+@pytest.mark.parametrize(
+    ("node", "values", "words"),
+    [
+        ("ClipDataset", {"size": 4000}, "size: got 4000; expected 16 to 2048."),
+        ("ClipDataset", {"multiple": 0}, "multiple: got 0; expected 1 to 128."),
+        ("ClipDataset", {"shortest": 0}, "shortest: got 0; expected 1 to 401."),
+        ("SkyDataset", {"width": 8}, "width: got 8; expected 16 to 1024."),
+        ("SkyDataset", {"frames": 405}, "frames: got 405; expected 1 to 401."),
+        ("SkyDataset", {"fps": 500.0}, "fps: got 500; expected 0 to 120."),
+        ("LoadModel", {"model": "from the model file"}, 'model: model is "from the model file"; expected the name'),
+    ],
+)
+def test_what_comfyui_does_not_look_at_is_in_its_range(station, node, values, words):
+    assert words in station[node].validate_inputs(**values)
 
 
 def test_a_cache_is_planned_made_once_and_refuses_other_clips(go, say, parts, session, clips_folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ def of_state(folder: Path) -> tuple[int, str]:
     return (folder / "state.safetensors").stat().st_mtime_ns, (folder / "log.jsonl").read_text()
 
 
+@pytest.mark.parametrize("name", ["train_from_folder", "train_lora", "train_starter"])
+def test_curves_are_of_the_run_before_them_also_when_that_is_muted(name):
+    kinds = {}
+    for node in json.loads((FOLDER / f"{name}.json").read_text())["nodes"]:
+        kinds.setdefault(node["type"], []).append(node)
+    (train,) = kinds.get("SoraDiTTrainModel", []) + kinds.get("SoraDiTTrainLora", [])
+    (view,) = kinds["SoraDiTTrainingView"]
+    assert view["widgets_values"][0] == train["widgets_values"][0]
+
+
 def test_from_a_folder_of_clips_to_a_model_and_a_video(flow, clips, tmp_path, models):
     (clips / "broken.mp4").write_bytes(b"no video")
     settings = {
@@ -78,7 +89,7 @@ def test_from_a_folder_of_clips_to_a_model_and_a_video(flow, clips, tmp_path, mo
     assert any("1 file cannot be read" in str(note) for note in result.notes)
     run = tmp_path / "output" / "sora_dit_training" / "my_model"
     assert read_log(run).step == 4 and [one.step for one in read_samples(run)] == [2, 4]
-    made = read_header(models / "mine.safetensors")
+    made = read_header(models / "sora_dit" / "mine.safetensors")
     assert set(made.components) == {"transformer", "text_encoder", "autoencoder"}
     assert made.components["transformer"]["width"] == 24 and made.provenance["transformer"]["step"] == 4
     shown = [text for one in result.ui.values() for text in one.get("text", ())]
@@ -119,7 +130,7 @@ def test_the_whole_recipe_of_a_starter(flow, tmp_path, models):
     }  # fmt: skip
     result = flow("train_starter", settings)
     assert result.outputs[-1].name == "my_starter_00001_.mp4"
-    made = read_header(models / "my_starter.safetensors")
+    made = read_header(models / "sora_dit" / "my_starter.safetensors")
     assert made.components["transformer"]["in_channels"] == made.components["autoencoder"]["latent_channels"] == 6
     runs = tmp_path / "output" / "sora_dit_training"
     autoencoder = runs / "starter_autoencoder" / "autoencoder.safetensors"
