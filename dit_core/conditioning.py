@@ -107,6 +107,14 @@ def combine(
     if sigmas[-1] > 0:  # a schedule that another sampler finishes still needs timestep 0 for known frames
         timesteps = F.pad(timesteps, (0, 1))
 
+    for name, prompts in (("positive", positive), ("negative", negative)):
+        strengths = [prompt.weight for prompt in _several(prompts)]
+        if len(strengths) > 1 and not sum(strengths) > 0:
+            raise SoraDiTError(
+                f"The strengths of the {name} prompts are {', '.join(f'{one:g}' for one in strengths)}; expected a sum "
+                "above 0, their mean is taken."
+            )
+
     def work_out(prompt: Prompt) -> PromptConditioning:
         move = lambda x: None if x is None else x.to(device, parameter.dtype)  # noqa: E731
         mask = None if prompt.mask is None or bool(prompt.mask.all()) else prompt.mask.to(device).bool()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,18 @@ def model_statistics(config: TransformerConfig) -> LatentStatistics | None:
     return LatentStatistics(config.latent_mean, config.latent_std)
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """What a schedule that ended above 0 left, besides the latent.
+
+    steps: how many it has had. clean: the raw latent it began with, [B, C, T, H, W]; None = not known, then what a mask
+    keeps in part is taken from the noisy latent.
+    """
+
+    steps: int = 0
+    clean: Tensor | None = None
+
+
 @torch.inference_mode()
 def denoise_latent(
     model: VideoDiT,
@@ -48,7 +61,7 @@ def denoise_latent(
     sampler: str = "euler",
     noise_mask: Tensor | None = None,
     noise_numbers: Sequence[int] | None = None,
-    noisy: bool = False,
+    noisy: Unfinished | None = None,
     callback: Callback | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
@@ -59,7 +72,8 @@ def denoise_latent(
     noise_mask: [B or 1, 1, T, H, W] or as `expand_mask` takes it, 1 = generate, 0 = keep; kept parts come out as they
         went in.
     noise_numbers: which of the seed's noises each clip gets, see `cpu_noise`.
-    noisy: the latent is what a schedule that ended at this one's first level left; no noise is added.
+    noisy: the latent is what a schedule that ended at this one's first level left; no noise is added, and the result is
+        that of one whole schedule.
     callback: see `samplers.sample`; it may raise to cancel.
     device: where to compute; None is where the weights are.
     Returns the raw latent, float32, on the CPU. Raises `ShapeError`, or `SoraDiTError` when the model puts out NaN.
@@ -72,14 +86,15 @@ def denoise_latent(
         )
     device = torch.device(device or next(model.parameters()).device)
     objective, statistics = model_objective(config), model_statistics(config)
-    clean = latent.to(device, torch.float32)
-    if statistics is not None and bool(clean.any()):  # all zeros means "nothing there", not a grey video
-        clean = statistics.normalise(clean)
+    x = normalised(latent.to(device, torch.float32), statistics)
+    given = latent if noisy is None or noisy.clean is None else noisy.clean  # kept parts come from here
+    clean = x if given is latent else normalised(given.to(device, torch.float32), statistics)
     noise = cpu_noise(seed, latent.shape, noise_numbers).to(device)
     known = None
     if noise_mask is not None and bool((noise_mask < 1).any()):
         known = Known(clean, expand_mask(noise_mask, latent.shape).to(device, torch.float32), noise)
-    x = clean if noisy else _noised(objective, clean, noise, float(conditioning.sigmas[0]))
+    if noisy is None:
+        x = _noised(objective, clean, noise, float(conditioning.sigmas[0]))
     denoiser = Denoiser(model, objective, conditioning.to(device), guidance_scale, len(latent), known)
     x = sample(
         sampler,
@@ -88,7 +103,9 @@ def denoise_latent(
         conditioning.sigmas,
         objective=objective,
         callback=callback,
-        noise_source=SeededNoise(seed, None if noise_numbers is None else tuple(noise_numbers)),
+        noise_source=SeededNoise(
+            seed, None if noise_numbers is None else tuple(noise_numbers), 0 if noisy is None else noisy.steps
+        ),
     )
     if not bool(torch.isfinite(x).all()):
         raise SoraDiTError(
@@ -98,8 +115,13 @@ def denoise_latent(
     if statistics is not None:
         x = statistics.denormalise(x)
     if known is not None:  # exact, not just up to rounding of the scale and back
-        x = torch.where(known.mask <= 0, latent.to(device, torch.float32), x)
+        x = torch.where(known.mask <= 0, given.to(device, torch.float32), x)
     return x.cpu()
+
+
+def normalised(latent: Tensor, statistics: LatentStatistics | None) -> Tensor:
+    """A raw latent as the model sees it; all zeros means "nothing there", not a grey video."""
+    return latent if statistics is None or not bool(latent.any()) else statistics.normalise(latent)
 
 
 def _noised(objective: Objective, clean: Tensor, noise: Tensor, level: float) -> Tensor:
@@ -112,7 +134,8 @@ def expand_mask(mask: Tensor, shape: torch.Size) -> Tensor:
     """Bring a noise mask to [B, 1, T, H, W] as ComfyUI does (`comfy.utils.reshape_mask`).
 
     A mask of fewer than five axes is a picture for each moment, [..., H, W], for all clips alike; other sizes than the
-    latent's are resized linearly in time and space. Raises `ShapeError`.
+    latent's are resized linearly in time and space. But where it has a picture for each frame of the video, a latent
+    frame is kept as far as all of its frames are (the first one is the first frame alone). Raises `ShapeError`.
     """
     got = list(mask.shape)
     if 2 <= mask.ndim < 5:
@@ -123,6 +146,10 @@ def expand_mask(mask: Tensor, shape: torch.Size) -> Tensor:
             "[frames, height, width]."
         )
     mask = mask[:, :1].float()
+    frames, cells = mask.shape[2], shape[2]
+    if cells > 1 and frames > cells and (frames - 1) % (cells - 1) == 0:
+        later = mask[:, :, 1:].unflatten(2, (cells - 1, -1)).amax(3)
+        mask = torch.cat([mask[:, :, :1], later], 2)
     if mask.shape[2:] != shape[2:]:
         mask = F.interpolate(mask, size=tuple(shape[2:]), mode="trilinear")
     return mask.expand(shape[0], 1, *shape[2:])

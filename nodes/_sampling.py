@@ -12,7 +12,7 @@ from . import _checks
 # The names that `dit_core.diffusion` knows, written out because a schema must not import torch; a test compares them.
 SCHEDULES = ("auto", "uniform", "cosine", "beta", "linspace", "karras", "exponential")
 SAMPLERS = ("euler", "heun", "dpmpp_2m", "unipc", "ddim", "ddpm")
-_LEVEL = "sora_dit_noise_level"  # in a LATENT whose schedule ended above 0: at which level
+_LEFT = "sora_dit_left"  # in a LATENT whose schedule ended above 0: (level, steps so far, samples it began with)
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def denoise(
     conditioning = conditioning.bound_to(model.module, _weights(model))
     levels = conditioning.sigmas.tolist()
     noisy = _left_noisy(latent, levels[0])
+    done = len(levels) - 1 + (0 if noisy is None else noisy.steps)
     bar = progress(len(conditioning.sigmas) - 1)
     prompts = len(conditioning.positive) + (0 if run.cfg == 1 else len(conditioning.negative))
     shape = (len(samples) * prompts, *samples.shape[1:])
@@ -131,20 +132,23 @@ def denoise(
         "dtype": str(model.dtype).split(".")[-1],
         "seconds_per_step": round((time.perf_counter() - started) / steps, 4),
     }
-    filled = {key: value for key, value in latent.items() if key != _LEVEL} | {"samples": result.to(run.output_device)}
-    return filled | ({_LEVEL: levels[-1]} if levels[-1] > 0 else {}), facts
+    filled = {key: value for key, value in latent.items() if key != _LEFT} | {"samples": result.to(run.output_device)}
+    begun = samples if noisy is None else noisy.clean
+    return filled | ({_LEFT: (levels[-1], done, begun)} if levels[-1] > 0 else {}), facts
 
 
-def _left_noisy(latent: dict, first: float) -> bool:
-    """Whether the latent is the first part of a split schedule whose second part begins at level `first`."""
+def _left_noisy(latent: dict, first: float) -> Any:
+    """`Unfinished` if the latent is the first part of a split schedule whose second part begins at level `first`."""
     from ..dit_core.errors import SoraDiTError
+    from ..dit_core.generate import Unfinished
 
-    level = latent.get(_LEVEL)
-    if level is None:
-        return False
+    if _LEFT not in latent:
+        return None
+    level, steps, clean = latent[_LEFT]
     if abs(level - first) > 1e-4 * max(level, 1.0):
         raise SoraDiTError(
             f"Input latent still has noise: its schedule ended at level {level:.4g}, this one begins at {first:.4g}. "
             "Connect both parts of one Split Sigmas to the two Timestep Conditioning nodes, or use the whole schedule."
         )
-    return True
+    # nodes between the parts may have changed the size
+    return Unfinished(steps, clean if clean is not None and clean.shape == latent["samples"].shape else None)

@@ -35,14 +35,15 @@ def cpu_noise(seed: int, shape: Sequence[int], numbers: Sequence[int] | None = N
 class SeededNoise:
     """A noise source for samplers: `source(x, index)` is unit noise like x, fixed by the seed and the step.
 
-    numbers: see `cpu_noise`.
+    numbers: see `cpu_noise`. first: number of the first step, in the second part of a split schedule.
     """
 
     seed: int
     numbers: tuple[int, ...] | None = None
+    first: int = 0
 
     def __call__(self, x: Tensor, index: int) -> Tensor:
         # torch's CPU generator uses the seed's low 32 bits. An odd multiplier keeps all of them in play, and the added
         # term keeps every step's noise apart from the initial noise cpu_noise(seed) and from its neighbours' steps.
-        mixed = (self.seed * 0x9E3779B1 + (index + 1) * 0x85EBCA77) % 2**32
+        mixed = (self.seed * 0x9E3779B1 + (self.first + index + 1) * 0x85EBCA77) % 2**32
         return cpu_noise(mixed, x.shape, self.numbers).to(x)

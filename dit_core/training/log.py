@@ -37,6 +37,7 @@ class TrainingLog:
         self.counts: dict[str, int] = {}  # one for each name: a value may be there from some step on
         self.count, self.samples = 0, 0
         self._since, self._paused = time.monotonic(), 0.0
+        self._until = self._since  # end of the last step
 
     def rewind(self, step: int) -> None:
         """Drop lines of steps that the state on disk does not know: they will be done again. And a torn last line.
@@ -78,7 +79,14 @@ class TrainingLog:
             self.counts[name] = self.counts.get(name, 0) + 1
         self.count += 1
         self.samples += samples
+        self._until = time.monotonic() - self._paused
         return self.count >= self.every
+
+    def flush_most(self, position: dict, factor: float) -> None:
+        """Write a line at a save, so that a kill after it takes no line along; but not of a few steps only, which would
+        be drawn like any other: their values wait for the next line."""
+        if 2 * self.count >= self.every:
+            self.flush(position, factor)
 
     def flush(self, position: dict, factor: float, more: dict | None = None) -> None:
         """Write a line, if there was a step since the last or there is `more` to say."""
@@ -91,17 +99,23 @@ class TrainingLog:
             "seconds": round(position["seconds"], 1),
             "rate": round(factor, 4),
         }
+        begun = self._begun()
         if self.count:
             line |= self._means()
             wait_for(self.device)
-            seconds = time.monotonic() - self._since - self._paused
+            seconds = time.monotonic() - self._paused - self._since - begun
             line["samples_per_second"] = round(self.samples / seconds, 4) if seconds > 0 else None
             position["loss"] = line["loss"]
         line["memory_bytes"] = peak_memory(self.device)
         self.sums, self.counts, self.count, self.samples = {}, {}, 0, 0
         self.begin()
+        self._since -= begun
         with self.paused():
             self.write(line | (more or {}))
+
+    def _begun(self) -> float:
+        """Seconds of the step under way: they belong to the next line. (A card's step is not done at its `add`.)"""
+        return time.monotonic() - self._paused - self._until if self.device.type == "cpu" and self.count else 0.0
 
     def write(self, line: dict) -> None:
         """Append a line to the file, then report it. Raises `CheckpointError` when it cannot be written."""

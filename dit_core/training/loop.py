@@ -333,7 +333,10 @@ class _Run:
         self.watch.check()
         if not bool(torch.stack([p.detach().isfinite().all() for p in self.parameters]).all()):
             raise Divergence(self.position["step"], "weights are not finite any more", math.nan, None)
-        self.log.flush(self.position, self.factor)
+        if self._done() or known is None:
+            self.log.flush(self.position, self.factor)
+        else:
+            self.log.flush_most(self.position, self.factor)
         self.state.watch = known or self.watch.to_dict()  # an exploded loss must not be what is usual after a resume
         with self.log.paused():
             self.state.save()

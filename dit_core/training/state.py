@@ -130,7 +130,8 @@ class TrainingState:
                 settings = json.loads(metadata.get("settings", "{}"))
                 self._check_settings(settings)
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                self.position |= json.loads(metadata["position"])
+                now = {name: self.position[name] for name in ("precision",) if name in self.position}
+                self.position |= json.loads(metadata["position"]) | now  # it may be another machine
                 self.watch = json.loads(metadata.get("watch", "{}"))
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise CheckpointError(

@@ -79,7 +79,7 @@ def draw_levels(batch: int, settings: TransformerTraining, generator: torch.Gene
     normal = torch.special.ndtri(u.cpu()).to(device) if device.type == "mps" else torch.special.ndtri(u)  # it has none
     level = torch.sigmoid(settings.timestep_mean + settings.timestep_std * normal)
     flat = torch.rand(batch, generator=generator, device=device) < settings.uniform
-    return torch.where(flat, torch.rand(batch, generator=generator, device=device), level).clamp(1e-4, 1.0)
+    return torch.where(flat, u, level).clamp(1e-4, 1.0)
 
 
 def denoising_loss(error: Tensor, known: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ def denoising_step(
         with autocast(device, dtype):
             embedding = text.forward_ids(tokens, tokens != 0)
             prediction = model(x, objective.timestep(sigma), embedding.embeddings, embedding.mask, embedding.pooled)
-        loss = denoising_loss(prediction - target, known)
+        loss = denoising_loss(prediction[:, : target.shape[1]] - target, known)  # a learned variance does not learn
         return loss.mean(), by_level(loss, level)
 
     return step_function

@@ -53,6 +53,8 @@ def scale_for(values: Iterable[float], log: bool | None = None, floor: float | N
 def label(value: float) -> str:
     """A number beside an axis: 0.05, 12, 3k, 1.5M, 2e-05."""
     size = abs(value)
+    if size >= 1e13:
+        return f"{value:.3g}"
     for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= factor:
             return f"{value / factor:.4g}{letter}"

@@ -29,8 +29,7 @@ def draw_curves(log: TrainingLog, width: int = 960, running: bool = False) -> Im
     """Draw the loss (trained on and held out), the loss by noise level, the gradient norm, the learning rate and the
     speed over the steps.
 
-    Axes are logarithmic where that shows more. Autoencoder trainings show their PSNR and terms of the loss instead of
-    noise levels.
+    Axes are logarithmic where that shows more. Autoencoder trainings show their PSNR instead of noise levels.
 
     Args:
         width: of the picture in pixels; it is about as high. At least 480.
@@ -109,8 +108,11 @@ def _second(log: TrainingLog) -> Panel:
     """Loss by noise level, because the mean hides everything; of an autoencoder its PSNR."""
     levels = log.levels()
     if not levels and log.series("psnr")[1]:
-        return Panel("PSNR of the reconstruction", (Curve("", *log.series("psnr"), GREEN, smooth=True),), False, None,
-                     "dB")  # fmt: skip
+        curves = (
+            Curve("trained on", *log.series("psnr"), GREEN, smooth=True),
+            Curve("held out", *log.series("held_out_psnr"), ORANGE, dots=True, width=2.2),
+        )
+        return Panel("PSNR of the reconstruction", curves, False, None, "dB")
     count, held = max(len(levels), 1), log.levels("held_out_level_loss")
     colours = [_LEVELS[k * 7 // max(count - 1, 1)] for k in range(count)]
     trained_on = [

@@ -7,7 +7,8 @@ from typing import Any
 
 from .log import level_means
 
-_SCALARS = ("loss", "held_out", "gradient_norm", "rate", "samples_per_second", "memory_bytes", "psnr")
+_SCALARS = ("loss", "held_out", "gradient_norm", "rate", "samples_per_second", "memory_bytes", "psnr",
+            "held_out_psnr")  # fmt: skip
 
 
 class EventWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -57,8 +58,8 @@ def draw_panel(canvas: Canvas, area: tuple[int, int, int, int], panel: Panel, la
     if not curves:
         canvas.text(((left + right) / 2, (top + bottom) / 2), "nothing yet", 12, SOFT, "mm")
         return
-    drawn = [(curve, _thin(curve.steps, curve.values)) for curve in curves]
     rows = _scale(curves, panel)
+    drawn = [(curve, _thin(curve.steps, curve.values, rows.log)) for curve in curves]
     columns = Scale(0.0, max(last_step, 1.0))
     _grid(canvas, inside, rows, columns, panel.unit)
     for curve, (steps, values) in drawn:
@@ -66,8 +67,13 @@ def draw_panel(canvas: Canvas, area: tuple[int, int, int, int], panel: Panel, la
     _legend(canvas, (inside[2], top + 8), [curve for curve in curves if curve.name], left + 24 + 7 * len(panel.title))
 
 
-def running_mean(values: Sequence[float], share: float = 0.05) -> list[float]:
-    """Exponential means over about `share` of the values, from both sides, so that the curve lags nowhere."""
+def running_mean(values: Sequence[float], share: float = 0.05, log: bool = False) -> list[float]:
+    """Exponential means over about `share` of the values, from both sides, so that the curve lags nowhere.
+
+    log: of their logarithms, for an axis that shows these: where values fall fast, the others would lie above them all.
+    """
+    if log and min(values) > 0:
+        return [math.exp(one) for one in running_mean([math.log(value) for value in values], share)]
     keep = 1 - 1 / max(1.0, share * len(values))
     before, after = _exponential(values, keep), _exponential(values[::-1], keep)[::-1]
     return [(a + b) / 2 for a, b in zip(before, after, strict=True)]
@@ -91,16 +97,22 @@ def _scale(curves: Sequence[Curve], panel: Panel) -> Scale:
     return scale_for(values, panel.log, panel.floor)
 
 
-def _thin(steps: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Means of neighbours, so that no more points are left than can be seen."""
+def _thin(steps: Sequence[float], values: Sequence[float], log: bool) -> tuple[list[float], list[float]]:
+    """Means of neighbours (see `running_mean`), so that no more points are left than can be seen."""
     size = -(-len(values) // _POINTS)
     if size <= 1:
         return list(steps), list(values)
     groups = range(0, len(values), size)
     return (
         [steps[min(at + size, len(steps)) - 1] for at in groups],
-        [sum(values[at : at + size]) / len(values[at : at + size]) for at in groups],
+        [_mean(values[at : at + size], log) for at in groups],
     )
+
+
+def _mean(values: Sequence[float], log: bool) -> float:
+    if log and min(values) > 0:
+        return math.exp(sum(map(math.log, values)) / len(values))
+    return sum(values) / len(values)
 
 
 def _grid(canvas: Canvas, inside: tuple[int, int, int, int], rows: Scale, columns: Scale, unit: str) -> None:
@@ -129,7 +141,7 @@ def _draw_curve(canvas: Canvas, inside, curve: Curve, steps, values, scales: tup
     points = [place(*pair) for pair in zip(steps, values, strict=True)]
     if curve.smooth and len(values) > 8:
         canvas.line(points, fade(curve.colour, _RAW), 1)
-        points = [place(*pair) for pair in zip(steps, running_mean(values), strict=True)]
+        points = [place(*pair) for pair in zip(steps, running_mean(values, log=rows.log), strict=True)]
     canvas.line(points, curve.colour, curve.width)
     if curve.dots and len(points) <= 60:
         for point in points:

@@ -215,9 +215,18 @@ def test_masks_are_resized_linearly():
     strip = torch.zeros(96, 96)
     strip[4:8] = 1  # half of what counts for the first latent row: rows 3 and 4, whose edge is its middle
     assert expand_mask(strip, torch.Size((1, 4, 7, 12, 12)))[0, 0, 0, :, 0].tolist() == [0.5] + [0] * 11
-    ramp = torch.arange(25.0)[:, None, None].expand(25, 96, 96)
+    ramp = torch.arange(24.0)[:, None, None].expand(24, 96, 96)
     seen = expand_mask(ramp, torch.Size((1, 4, 7, 12, 12)))[0, 0, :, 3, 3]
-    torch.testing.assert_close(seen, (torch.arange(7) + 0.5) * 25 / 7 - 0.5)
+    torch.testing.assert_close(seen, (torch.arange(7) + 0.5) * 24 / 7 - 0.5)
+
+
+def test_a_mask_with_a_picture_for_each_frame_keeps_what_is_kept_in_all_frames_of_a_latent_frame():
+    mask = torch.ones(25, 96, 96)
+    mask[0] = 0  # image to video: the first latent frame is the first frame alone
+    shape = torch.Size((1, 4, 7, 12, 12))
+    assert expand_mask(mask, shape)[0, 0, :, 5, 5].tolist() == [0, 1, 1, 1, 1, 1, 1]
+    mask[1:8] = 0  # frame 8 is to be made, so the third latent frame (frames 5 to 8) is too
+    assert expand_mask(mask, shape)[0, 0, :, 5, 5].tolist() == [0, 0, 1, 1, 1, 1, 1]
 
 
 def test_noise_is_the_cpu_generators():
@@ -259,3 +268,10 @@ def test_conditioning_moves_without_changing():
     a = denoise_latent(model, there, latent, seed=1, guidance_scale=3.0)
     b = denoise_latent(model, conditioning(model), latent, seed=1, guidance_scale=3.0, device="cpu")
     assert torch.equal(a, b)
+
+
+def test_prompts_whose_strengths_cancel_out_are_said(model):
+    weak = [dataclasses.replace(prompt, weight=0.0) for prompt in prompts()]
+    objective = model_objective(model.config)
+    with pytest.raises(SoraDiTError, match="strengths of the negative prompts are 0, 0; expected a sum above 0"):
+        combine(model, objective, make_sigmas(objective, 2), prompts()[0], weak)

@@ -206,6 +206,11 @@ def test_levels_follow_the_logit_normal_with_its_uniform_share():
     assert logit.mean().item() == pytest.approx(0.5, abs=0.02) and logit.std().item() == pytest.approx(1.0, abs=0.02)
     flat = draw_levels(20_000, dataclasses.replace(settings, uniform=1.0), torch.Generator().manual_seed(1))
     assert flat.mean().item() == pytest.approx(0.5, abs=0.01) and flat.var().item() == pytest.approx(1 / 12, abs=0.003)
+    drawn = [
+        draw_levels(32, dataclasses.replace(settings, uniform=1.0), torch.Generator().manual_seed(k)).mean()
+        for k in range(100)
+    ]
+    assert torch.stack(drawn).std() < 0.01, "stratified: 32 that know nothing of each other have .05"
     sums = by_level(torch.tensor([2.0, 3.0, 5.0]), torch.tensor([0.01, 0.99, 1.0]))
     assert sums["level_loss_sum"].tolist() == [2, 0, 0, 0, 0, 0, 0, 8]
     assert sums["level_count"].tolist() == [1, 0, 0, 0, 0, 0, 0, 2]

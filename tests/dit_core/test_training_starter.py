@@ -147,6 +147,8 @@ def test_an_encoder_that_reads_in_float32_is_orthogonalised_in_float32(files, mo
         ("transformer", {"--autoencoder": "codec", "--start": "codec"}, "--start: {codec} has no text encoder"),
         ("transformer", {"--autoencoder": "codec", "--text": "codec"}, "--text: {codec} has no text encoder"),
         ("transformer", {"--autoencoder": "codec", "--start": "codec", "--text": "model"}, "has no transformer"),
+        ("transformer", {"--autoencoder": "codec", "--text": "typo.safetensors"}, "typo.safetensors does not exist"),
+        ("transformer", {"--autoencoder": "codec"}, "would stay as it is. Run `starter text`"),
         ("autoencoder", {"--autoencoder": "model"}, "--autoencoder: {model} has no autoencoder"),
         ("text", {"--device": "tpu"}, "The device is 'tpu'"),
     ],

@@ -89,3 +89,13 @@ def test_many_differences_are_counted(tmp_path):
     then, now = ({f"s{i}": i + offset for i in range(9)} for offset in (0, 1))
     said = refused(tmp_path, {"kind": "LoRA"} | then, {"kind": "LoRA"} | now)
     assert "s5 was 5 and is 6. 3 more differ." in said and "s6" not in said
+
+
+def test_a_state_that_moves_to_another_machine_remembers_the_number_type_it_has_there(tmp_path):
+    there = trained(tmp_path, "ab")[0]
+    there.position |= {"step": 7, "precision": {"device": "cuda", "type": "bfloat16"}}
+    there.save()
+    here = trained(tmp_path, "ab")[0]
+    here.position |= {"precision": {"device": "cpu", "type": "float32"}}
+    here.load()
+    assert here.position["step"] == 7 and here.position["precision"] == {"device": "cpu", "type": "float32"}

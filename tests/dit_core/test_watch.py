@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -110,6 +111,13 @@ def test_a_smoothed_curve_does_not_lag():
     straight = [float(k) for k in range(200)]
     middle = running_mean(straight)[60:140]
     assert max(abs(a - b) for a, b in zip(middle, straight[60:140], strict=True)) < 0.5
+
+
+def test_a_smoothed_curve_lies_where_its_values_are_on_a_logarithmic_axis():
+    falling = [0.1 + 10 * math.exp(-k / 5) for k in range(200)]
+    smooth = running_mean(falling, log=True)
+    assert all(0.7 < smooth[k] / falling[k] < 1.4 for k in (20, 30, 40, 100))
+    assert running_mean(falling)[20] > 2 * falling[20], "or this could not fail"
 
 
 def drawn(picture, colour) -> np.ndarray:

@@ -216,13 +216,19 @@ def test_a_clip_picked_out_of_a_batch_is_made_again_by_its_number(run, parts, ge
         generate(pair | {"batch_index": [1]})
 
 
-def test_a_schedule_may_be_split_over_two_denoise_nodes(run, parts, generate, empty):
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+@pytest.mark.parametrize("sampler", ["euler", "ddpm"])
+def test_a_schedule_may_be_split_over_two_denoise_nodes(run, parts, generate, empty, sampler, masked):
     model, clip, _ = parts
     prompt = run("TextEncode", clip=clip, text="a red balloon")[0]
     sigmas = run("TimestepConditioning", model=model, positive=prompt, steps=6)[1]
-    whole = generate(empty, sigmas=sigmas, seed=3)
-    first = generate(empty, sigmas=sigmas[:4], seed=3)
-    second = generate(first, sigmas=sigmas[3:], seed=3)
+    start = empty
+    if masked:
+        mask = torch.linspace(0, 1, empty["samples"].shape[-1]).expand(1, 1, *empty["samples"].shape[2:])
+        start = {"samples": torch.randn(empty["samples"].shape), "noise_mask": mask}
+    whole = generate(start, sigmas=sigmas, seed=3, sampler=sampler)
+    first = generate(start, sigmas=sigmas[:4], seed=3, sampler=sampler)
+    second = generate(first, sigmas=sigmas[3:], seed=3, sampler=sampler)
     torch.testing.assert_close(second["samples"], whole["samples"], atol=1e-4, rtol=1e-4)
     assert set(second) == set(whole) and set(first) != set(whole)
     with pytest.raises(SoraDiTError, match=r"latent still has noise: its schedule ended at level .*Split Sigmas"):

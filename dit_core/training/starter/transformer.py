@@ -96,11 +96,19 @@ def run_transformer(args: argparse.Namespace, device: torch.device) -> None:
 
 
 def starting_text(args: argparse.Namespace, start: Bundle | None) -> tuple[TextEncoder, dict]:
-    """The text encoder: that of `--text`, else of `--start`, else taught here, else new; and how its file was made."""
+    """The text encoder: that of `--text`, else of `--start`, else taught here; and how its file was made.
+
+    With `--train-text` it may be a new one. Raises `ConfigError` when there is none.
+    """
     if start is not None and not args.text:
         return part_of(start, "text_encoder", "--start", args.start), start.header.provenance
     taught = args.text or args.state / "text_encoder.safetensors"
-    if not taught.exists():
+    if not args.text and not taught.exists():
+        if not args.train_text:
+            raise ConfigError(
+                f"There is no text encoder {taught}: a new one has not learned to read, and would stay as it is. Run "
+                "`starter text` with the same --state first, or give --text, --start or --train-text."
+            )
         torch.manual_seed(args.seed)
         return TextEncoder.from_config(TEXT), {}
     read = load_bundle(taught)
