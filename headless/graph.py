@@ -1,7 +1,8 @@
 """Checking a prompt in API format, whole, before anything runs. Imports no torch.
 
 `check` lists every problem; `plan` also gives what `execute.py` needs: nodes with converted constants and links.
-Only what an output needs can stop a run (ComfyUI's rule); a mistake elsewhere is a warning.
+Only what an output needs can stop a run; a mistake elsewhere is a warning. Where one of several outputs cannot be made
+none is: ComfyUI would make the others, but here nobody may be looking.
 """
 
 from __future__ import annotations
@@ -100,6 +101,9 @@ def plan(
     for node in nodes.values():
         node_problems = check_inputs(node, prompt, nodes)
         found += node_problems + run_validation(node, nodes, node_problems)
+    if outputs:  # ComfyUI, which may have that node, never comes to it
+        aside = set(nodes).union(prompt) - needed - _unused(prompt)
+        problems = [_only_warn(one) if one.node_id in aside else one for one in problems]
     found = [_with_source(one, cut.get((one.node_id, one.input))) for one in found]
     found += _cycles(nodes)
     if outputs:
@@ -213,6 +217,11 @@ def _ancestors(start: Iterable[str], nodes: Mapping[str, PlannedNode]) -> set[st
 
 def _may_be_outputs(unknown: set[str | None], prompt: Mapping[str, Any]) -> bool:
     """Whether an unknown node may be the missing output: nothing takes a value from it."""
+    return bool(unknown & _unused(prompt))
+
+
+def _unused(prompt: Mapping[str, Any]) -> set[str]:
+    """Nodes from which nothing takes a value."""
     used = {
         value[0]
         for node in prompt.values()
@@ -220,7 +229,7 @@ def _may_be_outputs(unknown: set[str | None], prompt: Mapping[str, Any]) -> bool
         for value in node["inputs"].values()
         if is_link(value)
     }
-    return bool(unknown - used)
+    return set(prompt) - used
 
 
 def _no_output(nodes: Mapping[str, PlannedNode], left_out: Sequence[LeftOut], registry: Registry) -> Problem:

@@ -112,12 +112,17 @@ def _targets(node_id: str, name: str, workflow: Workflow, registry: Registry) ->
     place = left_out_name(one)
     if not one.runs:
         raise NoTarget(f"{place} is {one.state}, so it is not run and nothing of it can be set.")
+    from .editor.raw import input_labels
+
     held = _held_by(one, workflow, registry)
+    labels = input_labels(workflow.editor, one.id) if workflow.editor else {}
+    called = {real: label for label, real in labels.items()}
     wanted = name.strip().casefold()
-    found = [(inner, widget) for shown, inner, widget in held if shown.casefold() == wanted]
+    names = {wanted, *(real.casefold() for label, real in labels.items() if label.casefold() == wanted)}
+    found = [(inner, widget) for shown, inner, widget in held if shown.casefold() in names]
     if found:
         return [_target(inner, widget, workflow, registry) for inner, widget in dict.fromkeys(found)]
-    known = listed(dict.fromkeys(shown for shown, _, _ in held))
+    known = listed(dict.fromkeys(called.get(shown, shown) for shown, _, _ in held))
     instead = _inside(node_id, wanted, workflow, registry)
     raise NoTarget(
         f"{place} is {one.state} and has no input '{name}'; "

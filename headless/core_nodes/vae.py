@@ -52,7 +52,8 @@ class VAEEncode(CoreNode):
     @classmethod
     def execute(cls, pixels, vae) -> io.NodeOutput:
         handles.require(vae, "vae", "encode")
-        return io.NodeOutput({"samples": coding.encode(vae, checks.images_of(pixels))})
+        samples = coding.encode(vae, checks.images_of(pixels), lambda total: host.progress(cls, total))
+        return io.NodeOutput({"samples": samples})
 
 
 def _tile_inputs(edge_step: int, what: str) -> list[Any]:

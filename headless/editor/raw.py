@@ -73,6 +73,21 @@ def wire_to(editor: dict[str, Any], place: Place, name: str) -> list[tuple[Place
     return wire
 
 
+def input_labels(editor: dict[str, Any], node_id: str) -> dict[str, str]:
+    """What a person has called the inputs of a subgraph instance -> their names, which renaming leaves as they are."""
+    place = find_node(editor, node_id)
+    if place is None:
+        return {}
+    node = part(editor, place.node)
+    definition = dict(_definitions(editor, ())).get(node.get("type"))
+    borders = [] if definition is None else part(editor, definition).get("inputs") or []
+    return {
+        str(one["label"]): str(one.get("name") or "")
+        for one in [*borders, *(node.get("inputs") or [])]
+        if isinstance(one, dict) and one.get("label")
+    }
+
+
 def holders_of(editor: dict[str, Any], node_id: str, name: str) -> list[tuple[str, str]]:
     """(id, widget) of the instances and the primitive through which the value of an input can be given."""
     place = find_node(editor, node_id)

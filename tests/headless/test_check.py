@@ -289,6 +289,14 @@ def test_unloadable_nodes_are_named_with_their_reason(fakes):
     assert str(problem).endswith("Some nodes could not be loaded: save_video: ImportError: no av")
 
 
+def test_an_unknown_node_in_a_branch_that_leads_nowhere_stops_nothing(registry):
+    """ComfyUI, which may have it, never comes to it. One that nothing takes from may be a forgotten output."""
+    aside = {"a": {"class_type": "ImageInvert"}, "b": {"class_type": "FakeSteps", "inputs": {"latent": ["a", 0]}}}
+    severities = {one.node_id: one.severity for one in check(GOOD | aside, registry)}
+    assert severities["a"] == "warning"
+    assert [one.severity for one in check(GOOD | {"a": aside["a"]}, registry)] == ["error"]
+
+
 def test_many_unknown_nodes_do_not_make_every_schema_again(fakes, registry, monkeypatch):
     calls = []
     schema = Registry.schema

@@ -175,6 +175,16 @@ def test_what_a_primitive_and_an_instance_decide_on(registry):
     assert [(one.node_id, one.input, one.value) for one in made] == [("5:3", "text", "SET")]
 
 
+def test_a_subgraphs_input_is_found_by_the_name_that_a_person_gave_it(registry):
+    editor = json.loads(json.dumps(CASES["instance itself"][0]))
+    editor["definitions"]["subgraphs"][0]["inputs"][0]["label"] = "Worte"
+    for name in ("5.Worte", "5.words"):
+        made = apply_settings(load_workflow(editor, registry), registry, {name: "SET"})
+        assert [(one.node_id, one.input, one.value) for one in made] == [("5:3", "text", "SET")]
+    with pytest.raises(WorkflowError, match="has no input 'text'; those that can be set: Worte"):
+        apply_settings(load_workflow(editor, registry), registry, {"5.text": "SET"})
+
+
 NOT_THERE = [
     ("instance itself", "5.text=x", "My prompt (node 5) is a subgraph and has no input 'text'; those that can be set: "
      "words. Of the nodes inside, set 5:3.text."),
