@@ -98,10 +98,14 @@ _OUTER = (
 )
 
 
+# Added to what there is, like biases: pulling them to zero pulls the model's gates and offsets away.
+_ADDED = ("table", "relative_attention")
+
+
 def _adamw(named: Named, lr: float, weight_decay: float, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
     groups: dict[bool, list] = defaultdict(list)
-    for _, p in named:
-        groups[p.ndim >= 2].append(p)
+    for name, p in named:
+        groups[p.ndim >= 2 and not any(added in name for added in _ADDED)].append(p)
     return [
         torch.optim.AdamW(
             [dict(params=ps, weight_decay=weight_decay if decay else 0.0) for decay, ps in groups.items()],

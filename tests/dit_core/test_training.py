@@ -241,6 +241,15 @@ def test_muon_steps_against_the_gradient_and_treats_stacked_matrices_one_by_one(
     assert len(names) and sum(len(g["params"]) for o in (adamw, muon) for g in o.param_groups) == len(names)
 
 
+def test_what_is_added_is_not_pulled_to_zero():
+    model = models()[0]
+    names = {p: n for n, p in model.named_parameters()}
+    groups = [group for one in make_optimisers({"m": model}, "muon", 1e-3, 0.1) for group in one.param_groups]
+    kept = {names[p] for group in groups if not group["weight_decay"] for p in group["params"]}
+    assert {n for n, p in model.named_parameters() if p.ndim < 2 or "table" in n} == kept
+    assert any("table" in name for name in kept), "or this says nothing of them"
+
+
 def test_learning_rate_warms_up_stays_and_decays():
     rate = [learning_rate(step, 100, 10, 0.2) for step in range(101)]
     assert rate[0] == pytest.approx(0.1) and rate[9] == 1.0 and rate[79] == 1.0
