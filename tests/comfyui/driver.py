@@ -127,7 +127,7 @@ def check_pictures_as_masks_and_numbered_noise():
     model, _, _, native, positive, negative, latent = load()
     torch.manual_seed(0)
     given = {"samples": torch.randn_like(latent["samples"])}
-    pictures = torch.ones(9, 32, 48)
+    pictures = torch.ones(8, 32, 48)  # not one for each frame, which our Denoise takes at its word
     pictures[:3, :, 20:] = 0
     masked = run("SetLatentNoiseMask", samples=given, mask=pictures)[0]
     pair = {"samples": torch.cat([latent["samples"]] * 3), "batch_index": [2, 0, 2]}
