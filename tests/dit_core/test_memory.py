@@ -5,7 +5,7 @@ import torch
 from sora_dit.dit_core.conditioning import Prompt, combine
 from sora_dit.dit_core.diffusion import make_sigmas
 from sora_dit.dit_core.generate import model_objective
-from sora_dit.dit_core.latents.cache import encodes_in_bfloat16
+from sora_dit.dit_core.latents.cache import encoding_dtype
 from sora_dit.dit_core.memory import is_out_of_memory
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 
@@ -53,8 +53,8 @@ class Codec:
 def test_only_convolutions_on_a_card_that_can_are_encoded_in_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     card = torch.device("cuda", 0)
-    assert encodes_in_bfloat16(Codec(encoder=object()), card)
-    assert not encodes_in_bfloat16(Codec(encoder=None), card), "a linear encoder is one small product"
-    assert not encodes_in_bfloat16(Codec(encoder=object()), torch.device("cpu"))
+    assert encoding_dtype(Codec(encoder=object()), card) == torch.bfloat16
+    assert encoding_dtype(Codec(encoder=None), card) == torch.float32, "a linear encoder is one small product"
+    assert encoding_dtype(Codec(encoder=object()), torch.device("cpu")) == torch.float32
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
-    assert not encodes_in_bfloat16(Codec(encoder=object()), card)
+    assert encoding_dtype(Codec(encoder=object()), card) == torch.float32
