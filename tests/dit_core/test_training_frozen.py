@@ -26,7 +26,7 @@ def test_no_weight_of_the_autoencoder_and_every_weight_of_the_transformer_change
     monkeypatch.setattr(starter, "TEXT", small_text)
     used = spy(monkeypatch, "load_autoencoder", lambda made: made[0])
     trained = spy(monkeypatch, "starting_model", lambda made: (made, copy.deepcopy(made.state_dict())))
-    size = ["--size", "16", "--frames", "3", "--clips", "6", "--batch", "2", "--device", "cpu"]
+    size = ["--size", "16", "--frames", "3", "--clips", "6", "--batch", "2", "--device", "cpu", "--train-text"]
     assert main(["transformer", "--state", str(tmp_path), "--steps", "3", "--lr", "0.01", *size]) == 0
 
     assert [name for name, weight in used[0].state_dict().items() if not torch.equal(weight, before[name])] == []
