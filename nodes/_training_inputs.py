@@ -49,6 +49,11 @@ def length() -> Any:
     )  # fmt: skip
 
 
+def frame_rate(tip: str) -> Any:
+    """How fast clips play."""
+    return number("fps", 12.0, 0.0, 120.0, tip, step=1.0, display_name="frames per second")
+
+
 def clips_output() -> Any:
     """The clips."""
     return host.SoraClips.Output(

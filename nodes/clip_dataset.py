@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _checks, _training_data, _training_files, host
-from ._training_inputs import HIDDEN, clips_output, length, number, switch, whole
+from ._training_inputs import HIDDEN, clips_output, frame_rate, length, number, switch, whole
 from .host import io
 
 
@@ -33,11 +33,9 @@ class SoraDiTClipDataset(io.ComfyNode):
                     "is within reach of a CPU; twice the size takes over 4 times as long.",
                 ),
                 length(),
-                number(
-                    "fps", 12.0, 0.0, 120.0,
+                frame_rate(
                     "Frames per second that all clips are brought to, 0 to 120. Fewer make a clip of the same number "
-                    "of frames last longer and its movements larger; 0 keeps each file's own, so that speeds differ.",
-                    step=1.0, display_name="frames per second",
+                    "of frames last longer and its movements larger; 0 keeps each file's own, so that speeds differ."
                 ),
                 whole(
                     "shortest", 13, 1, 401,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _checks, _training_data, host
-from ._training_inputs import HIDDEN, choice, clips_output, length, number, switch, whole
+from ._training_inputs import HIDDEN, choice, clips_output, frame_rate, length, switch, whole
 from .host import io
 
 
@@ -29,11 +29,9 @@ class SoraDiTSkyDataset(io.ComfyNode):
                 whole("width", 96, 16, 1024, "Width of the frames in pixels, 16 to 1024, a multiple of 8."),
                 whole("height", 96, 16, 1024, "Height of the frames in pixels, 16 to 1024, a multiple of 8."),
                 length(),
-                number(
-                    "fps", 12.0, 0.0, 120.0,
+                frame_rate(
                     "Frames per second, 0.5 to 120. Fewer make a clip of the same number of frames last longer and its "
-                    "movements larger.",
-                    step=1.0, display_name="frames per second",
+                    "movements larger."
                 ),
                 whole(
                     "sky_seed", 22, 0, 2**31 - 1,
