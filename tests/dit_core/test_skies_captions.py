@@ -11,41 +11,43 @@ from sora_dit.dit_core.skies import VALUES, attributes, caption, prompt_for, sam
 # Words that only a caption of the given value may contain.
 MARKS = {
     "time": {
-        "dawn": r"dawn|daybreak|sunrise|morning",
-        "day": r"\bday|daylight|daytime|midday",
-        "sunset": r"sunset|sundown|sun sets",
-        "dusk": r"dusk|nightfall|twilight",
-        "night": r"\bnight\b",
+        "dawn": r"dawn|daybreak|sunrise|morning|first light|sun rises",
+        "day": r"\bday|daylight|daytime|midday|noon|in the sunshine|sunny|blue sky",
+        "sunset": r"sunset|sundown|sun sets|setting sun",
+        "dusk": r"dusk|nightfall|twilight|evening|night falls",
+        "night": r"\bnight\b(?! falls)|midnight|stars|starry|after dark|moonlit night|in the moonlight",
     },
     "cover": {
-        "clear": r"clear|cloudless|hardly a cloud|wisps",
-        "scattered": r"scattered|a few puffy|lightly clouded|partly cloudy",
-        "broken": r"broken|many big clouds|mostly cloudy",
-        "overcast": r"overcast|blanket",
+        "clear": r"clear|cloudless|hardly a cloud|wisps|no clouds|not a cloud|without clouds",
+        "scattered": r"scattered|a few (puffy|small|fluffy)? ?clouds|some clouds|fair-weather"
+        r"|(lightly|partly|slightly) cloud",
+        "broken": r"broken|many (big |large )?clouds|big clouds|lots of clouds|full of clouds"
+        r"|(?<!partly )(?<!slightly )\bcloudy",
+        "overcast": r"overcast|blanket|covered in clouds|dense clouds",
     },
     "ground": {
-        "sea": r"\bsea\b|ocean|water|waves",
-        "hills": r"hill",
-        "city": r"city|rooftops|town|skyline",
-        "none": r"nothing but sky|only sky|no land|open sky",
+        "sea": r"\bsea\b|ocean|water|waves|seascape|\blake",
+        "hills": r"hill|mountain",
+        "city": r"city|town|skyline|skyscrapers|buildings",
+        "none": r"nothing but (the )?sky|only (the )?sky|no land|open sky|no ground",
     },
     "object": {
-        "none": r"empty sky|nothing in the air|no birds|nothing flying|no aircraft",
-        "balloon": r"(?<!birds or )balloon\b",
-        "birds": r"(?<!no )\bbirds",
-        "plane": r"\ba plane|airplane|airliner|\bjet\b",
+        "none": r"empty sky|nothing in the air|nothing flying|\bno (birds|balloons|planes|aircraft)",
+        "balloon": r"balloon\b",
+        "birds": r"(?<!no )\bbirds|gulls|geese|crows",
+        "plane": r"\ba plane|plane\b|airliner|\bjet\b|(?<!no )aircraft",
     },
     "speed": {
-        "slow": r"slowly(?! above)|creeping|gently",
-        "moderate": r"steadily|moderate",
-        "fast": r"racing|rushing|fast|speeding|quickly",
+        "slow": r"slowly(?! above)|creeping|gently|hardly moving",
+        "moderate": r"steadily|moderate|steady pace",
+        "fast": r"racing|rushing|fast|speeding|quickly|strong wind",
     },
-    "rain": {"yes": r"(?<!no )(?<!without )rain\b|rainy", "no": r"no rain|dry weather|without rain"},
+    "rain": {"yes": r"(?<!no )(?<!without )rain\b|rainy|raining|rainstorm", "no": r"no rain|dry weather|without rain"},
     "light": {
-        "none": r"no sun|no moon|sun hidden|moon hidden|out of sight|neither sun",
-        "left": r"(sun|moon)( shining)? (on|at|to) the left",
-        "center": r"(sun|moon)( shining)? (in|at) the (middle|center)",
-        "right": r"(sun|moon)( shining)? (on|at|to) the right",
+        "none": r"no sun|no moon|sun hidden|moon hidden|out of sight|neither sun|without (the sun|a moon)",
+        "left": r"(sun|moon)( shining| is)? (on|at|to) the left",
+        "center": r"(sun|moon)( shining| is)? (in|at) the (middle|center|centre)",
+        "right": r"(sun|moon)( shining| is)? (on|at|to) the right",
     },
 }
 
@@ -55,7 +57,8 @@ def named(text: str, key: str) -> set[str]:
     if key == "speed":
         text = text.replace("climbing slowly", "climbing")
     if key == "time":
-        text = text.replace("nightfall", "twilight").replace("daybreak", "dawn")
+        for twice, once in (("nightfall", "twilight"), ("daybreak", "dawn"), ("late in the evening", "evening")):
+            text = text.replace(twice, once)
     return {value for value, mark in MARKS[key].items() if re.search(mark, text)}
 
 
@@ -154,7 +157,7 @@ def test_bad_attributes_are_refused_in_words(words):
 
 
 def test_what_flies_is_always_named(scenes):
-    words = {"balloon": "balloon", "birds": "bird", "plane": "plane|jet|airliner"}
+    words = {"balloon": "balloon", "birds": "bird|gulls|geese|crows", "plane": "plane|jet|airliner|aircraft"}
     for i, scene in enumerate(scenes):
         text = caption(scene, i)
         if scene.object != "none":
