@@ -12,9 +12,9 @@ from dataclasses import replace
 from .scene import COLORS, COVERS, DIRECTIONS, HELD_OUT, LIGHT_X, LIGHTS, OBJECTS, SkyScene, place_object
 
 _SHARES = {
-    "cover": 0.18,
-    "light": 0.18,
-    "object_direction": 0.30,
+    "cover": 0.24,
+    "light": 0.16,
+    "object_direction": 0.26,
     "object_color": 0.10,
     "object": 0.20,
     "direction": 0.04,
