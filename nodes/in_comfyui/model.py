@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ...dit_core.errors import SoraDiTError
-from ...dit_core.generate import model_objective, model_statistics
+from ...dit_core.generate import model_objective, model_shift, model_statistics
 from ...dit_core.memory import denoise_bytes
 from ...dit_core.transformer import TransformerConfig, VideoDiT
 from .. import _checks
@@ -125,7 +125,7 @@ class SoraModel(comfy.model_base.BaseModel):
         objective = model_objective(module.config)
         kind = getattr(comfy.model_base.ModelType, MODEL_TYPES[objective.name])
         super().__init__(settings, model_type=kind, device=device)
-        self.diffusion_model = module
+        self.diffusion_model, self.objective = module, objective
         if not objective.straight:  # DDPM's table of noise levels, which ComfyUI would otherwise guess
             count = module.config.training.get("num_train_timesteps", 1000)
             self.model_sampling.set_sigmas(objective.sigma(torch.arange(count)).float())
@@ -148,21 +148,27 @@ class SoraModel(comfy.model_base.BaseModel):
         if (noise_mask := given.get("denoise_mask")) is not None:
             known = (noise_mask <= 0).flatten(3).all(-1).all(1)  # [B, T]: kept as a whole
             self.known_frames = known
-            out["known_frames"] = comfy.conds.CONDRegular(known.float())
+            # [B, 1, T]: core's context windows cut what has as many frames as the latent, along the same dimension
+            out["known_frames"] = comfy.conds.CONDRegular(known[:, None].float())
         return out
 
     def process_timestep(self, timestep: Tensor, known_frames: Tensor | None = None, **_: Any) -> Tensor:
-        """Frames that are kept are seen clean, at timestep 0: [B] -> [B, T]."""
+        """In the units of the network; frames that are kept are seen clean, at timestep 0: [B] -> [B, T]."""
+        if self.objective.straight:  # core counts to 1000, whatever the model does
+            timestep = timestep * (self.diffusion_model.config.timestep_scale / 1000)
         if known_frames is None or not bool(known_frames.any()):
             return timestep
-        return timestep[:, None] * (1 - known_frames.to(timestep))
+        return timestep[:, None] * (1 - known_frames[:, 0].to(timestep))
 
     def scale_latent_inpaint(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, **others: Any) -> Tensor:
         """What is kept, at this noise level: whole frames clean, regions inside generated frames as noisy as those."""
         noisy = super().scale_latent_inpaint(sigma=sigma, noise=noise, latent_image=latent_image, **others)
         if self.known_frames is None:
             return noisy
-        return torch.where(self.known_frames[:, None, :, None, None].to(noisy.device), latent_image, noisy)
+        clean = latent_image
+        if not self.objective.straight:  # core divides all frames by this before the network sees them
+            clean = clean * (1 + sigma.reshape(-1, 1, 1, 1, 1).to(clean) ** 2).sqrt()
+        return torch.where(self.known_frames[:, None, :, None, None].to(noisy.device), clean, noisy)
 
     def state_dict_for_saving(self, *_: Any, **__: Any) -> dict[str, Any]:
         """Raise `SoraDiTError`: see `REFUSED_TO_SAVE`."""
@@ -182,6 +188,8 @@ def native_patcher(module: VideoDiT, place: Any, storage: Any, colours: Any) -> 
     settings = SoraModelConfig({"disable_unet_model_creation": True})
     settings.latent_format = SoraLatentFormat(module.config, colours)
     settings.set_inference_dtype(module.patch_in.weight.dtype, None)
+    if model_objective(module.config).straight:  # core's schedulers then plan the levels that Denoise has by default
+        settings.sampling_settings = {"shift": model_shift(module.config)}
     _use_comfy_layers(module)
     model = SoraModel(module, settings, storage).eval()
     # looked up here: newer versions put another class in its place

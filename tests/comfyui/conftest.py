@@ -57,7 +57,7 @@ def make_model(path: Path, text_width: int = 24, parts: tuple[str, ...] = (), **
     )  # fmt: skip
     transformer = VideoDiT(
         TransformerConfig(width=24, depth=2, heads=2, ff_width=32, in_channels=CHANNELS, text_width=text_width,
-                          patch=(1, 2, 2), training={"num_train_timesteps": 1000}, **statistics, **changes)
+                          patch=(1, 2, 2), training={"num_train_timesteps": 1000} | changes.pop("training", {}), **statistics, **changes)
     )  # fmt: skip
     for p in transformer.parameters():
         torch.nn.init.normal_(p, std=0.1)
@@ -84,6 +84,7 @@ def fill_models(base: Path) -> None:
     make_model(own / "epsilon.safetensors", objective="epsilon")
     make_model(own / "v.safetensors", objective="v")
     make_model(own / "wide.safetensors", text_width=40)
+    make_model(own / "shifted.safetensors", training={"shift": 4.0}, timestep_scale=500.0)
     make_model(elsewhere / "far.safetensors")
     make_model(own / "autoencoder.safetensors", parts=("autoencoder",))
     make_model(base / "models" / "vae" / "only_vae.safetensors", parts=("autoencoder",))

@@ -43,6 +43,7 @@ extras = (
     "cond",
     "sd3",
     "model_merging",
+    "context_windows",
 )
 for name in extras:
     path = os.path.join(COMFYUI, "comfy_extras", f"nodes_{name}.py")
@@ -121,6 +122,47 @@ def check_video_to_video_and_masks():
         kept = (mask == 0).expand_as(a)
         found[name] = {"far": far(a, b), "kept": far(a[kept], given["samples"][kept])}
     return found
+
+
+def check_kept_frames_of_other_objectives():
+    found = {}
+    for kind in ("epsilon", "v"):
+        model, _, _, native, positive, negative, latent = load(f"{kind}.safetensors")
+        torch.manual_seed(0)
+        given = torch.zeros_like(latent["samples"])
+        given[:, :, 0] = torch.randn_like(given[:, :, 0])
+        mask = torch.ones(1, 1, *given.shape[2:])
+        mask[:, :, 0] = 0
+        masked = {"samples": given, "noise_mask": mask}
+        a, b = ksampler(native, positive, negative, masked), ours(model, native, positive, negative, masked)
+        found[kind] = {"far": far(a, b), "size": b.abs().max().item(), "kept": far(a[:, :, 0], given[:, :, 0])}
+    return found
+
+
+def check_own_shift_and_scale():
+    model, _, _, native, positive, negative, latent = load("shifted.safetensors")
+    levels = run("BasicScheduler", model=native, scheduler="simple", steps=6, denoise=1.0)[0]
+    planned = run(
+        "SoraDiTTimestepConditioning", model=model, positive=positive, negative=negative, steps=6, schedule="auto",
+        shift=0.0, denoise=1.0,
+    )[1]  # fmt: skip
+    a, b = ksampler(native, positive, negative, latent), ours(model, native, positive, negative, latent)
+    return {"levels": far(levels, planned), "far": far(a, b)}
+
+
+def check_context_windows_with_kept_frames():
+    model, _, _, native, positive, negative, _ = load()
+    latent = run("SoraDiTEmptyLatent", model=model, width=32, height=32, frames=37, batch_size=1)[0]  # 10 latent frames
+    windows = run(
+        "ContextWindowsManual", model=native, context_length=4, context_overlap=2, context_schedule="standard_static",
+        context_stride=1, closed_loop=False, fuse_method="pyramid", dim=2, freenoise=False,
+    )[0]  # fmt: skip
+    torch.manual_seed(0)
+    given = torch.randn_like(latent["samples"])
+    mask = torch.ones(1, 1, *given.shape[2:])
+    mask[:, :, 0] = 0
+    out = ksampler(windows, positive, negative, {"samples": given, "noise_mask": mask})
+    return {"shape": out.shape == given.shape, "kept": far(out[:, :, 0], given[:, :, 0])}
 
 
 def check_pictures_as_masks_and_numbered_noise():

@@ -49,6 +49,20 @@ def test_video_to_video_and_masks(of):
     assert of["region"]["far"] <= 1e-4 and of["region"]["kept"] <= 1e-5
 
 
+def test_kept_frames_of_other_objectives(of):
+    for kind in ("epsilon", "v"):
+        assert of[kind]["far"] <= 1e-3 * of[kind]["size"] and of[kind]["kept"] <= 1e-5, kind
+
+
+def test_own_shift_and_scale(of):
+    assert of["levels"] <= 2e-3, "core's table of levels is rounded to thousandths"
+    assert of["far"] <= 1e-4
+
+
+def test_context_windows_with_kept_frames(of):
+    assert of["shape"] and of["kept"] <= 1e-5
+
+
 def test_pictures_as_masks_and_numbered_noise(of):
     assert of["pictures"] <= 1e-4 and of["numbered"] <= 1e-4
 
