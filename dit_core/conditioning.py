@@ -186,7 +186,9 @@ class Denoiser:
         self.positives = len(conditioning.positive)
         self.weights = [p.weight for p in prompts]
         self.rows = len(conditioning.timesteps)
-        self.text = join_texts([p.text.expand(batch) for p in prompts])
+        # a prompt's keys and values are there once, however many clips: they may be gigabytes
+        several = max((p.text.pairs[0][0].shape[0] for p in prompts if p.text.pairs), default=1)
+        self.text = join_texts([p.text.expand(several) for p in prompts])
         self.modulation = Modulation.join([p.modulation for p in prompts])
         still = torch.zeros(batch, 1, dtype=torch.bool) if known is None else self._still_patches(known)
         self.still = still.to(self.modulation.final.device).repeat(self.prompts, 1)  # [prompts * B, t or 1]

@@ -73,10 +73,11 @@ def denoise_latent(
         went in.
     noise_numbers: which of the seed's noises each clip gets, see `cpu_noise`.
     noisy: the latent is what a schedule that ended at this one's first level left; no noise is added, and the result is
-        that of one whole schedule.
+        that of one whole schedule. (dpmpp_2m and unipc look back at earlier steps, and begin anew: theirs is close.)
     callback: see `samplers.sample`; it may raise to cancel.
     device: where to compute; None is where the weights are.
-    Returns the raw latent, float32, on the CPU. Raises `ShapeError`, or `SoraDiTError` when the model puts out NaN.
+    Returns the raw latent, float32, on the CPU. Raises `ShapeError`, or `SoraDiTError` for a latent with NaN and when
+    the model puts out NaN.
     """
     config = model.config
     if latent.ndim != 5 or latent.shape[1] != config.in_channels:
@@ -84,6 +85,8 @@ def denoise_latent(
             f"Latent: got shape {list(latent.shape)}; this model works on [batch, {config.in_channels}, "
             "frames, height, width]. Make it with Empty Latent or Encode of the same model."
         )
+    if not bool(torch.isfinite(latent).all()):
+        raise SoraDiTError("Latent: it holds numbers that are not finite (NaN); expected a latent of numbers.")
     device = torch.device(device or next(model.parameters()).device)
     objective, statistics = model_objective(config), model_statistics(config)
     x = normalised(latent.to(device, torch.float32), statistics)
@@ -120,8 +123,11 @@ def denoise_latent(
 
 
 def normalised(latent: Tensor, statistics: LatentStatistics | None) -> Tensor:
-    """A raw latent as the model sees it; all zeros means "nothing there", not a grey video."""
-    return latent if statistics is None or not bool(latent.any()) else statistics.normalise(latent)
+    """Raw latents [B, ...] as the model sees them; a clip of zeros means "nothing there", not a grey video."""
+    if statistics is None:
+        return latent
+    there = latent.flatten(1).any(1).view(-1, *(1,) * (latent.ndim - 1))
+    return torch.where(there, statistics.normalise(latent), latent)
 
 
 def _noised(objective: Objective, clean: Tensor, noise: Tensor, level: float) -> Tensor:

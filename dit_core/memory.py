@@ -35,11 +35,13 @@ def denoise_bytes(config: TransformerConfig, shape: Sequence[int], itemsize: int
     """Working memory of one pass of the transformer, in bytes, an upper estimate without the weights.
 
     shape: latent [B, C, T, H, W], the batch with all prompts. Attention is taken not to build its whole matrix. At the
-    peak a block holds the stream, its normed copy, q, k, v, turned q and k and the result, or its inner feed-forward.
+    peak a block holds its input, the stream, its normed copy, q, k, v, turned q and k, what turning needs (in float32,
+    so more of it for 16-bit weights) and the result, or its inner feed-forward (swiglu: with both halves).
     """
     tokens = math.prod(math.ceil(size / patch) for size, patch in zip(shape[2:], config.patch, strict=True))
-    inner = config.ff_width * (3 if config.feed_forward == "swiglu" else 2)
-    return shape[0] * tokens * max(8 * config.width, 2 * config.width + inner) * itemsize
+    inner = config.ff_width * (4 if config.feed_forward == "swiglu" else 2)
+    attention = (10 if itemsize >= 4 else 13) * config.width
+    return shape[0] * tokens * max(attention, 3 * config.width + inner) * itemsize
 
 
 def is_out_of_memory(error: BaseException) -> bool:

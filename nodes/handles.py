@@ -6,6 +6,7 @@ those methods, so core's objects work in our nodes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ REFUSED_TO_SAVE = (
     "so the file could not be opened again. Use Save Model (Sora DiT)."
 )
 _TOKENS = "sora_dit"  # key of our rows in a tokens dictionary
+_WEIGHT = re.compile(r"\([^()]{1,60}:\s*\d*\.?\d+\s*\)")  # as other models' prompts have: (sun:1.4)
 _ACTIVATION_BUDGET = 256 * 2**20  # bytes of working memory for one chunk when its size is chosen automatically
 
 
@@ -175,8 +177,14 @@ class SoraClip:
         """Raise `SoraDiTError`: see `REFUSED_TO_SAVE`."""
         raise SoraDiTError(REFUSED_TO_SAVE)
 
-    def truncation_remark(self, text: str) -> str | None:
-        """A sentence if `text` is longer than the encoder reads, else None."""
+    def prompt_remark(self, text: str) -> str | None:
+        """What to tell whoever wrote `text`: that it is longer than the encoder reads, or has weights; else None."""
+        remarks = [self._too_long(text)]
+        if found := _WEIGHT.search(text):
+            remarks.append(f"This model reads {found[0]} letter by letter: it knows no weights. Say it in words.")
+        return " ".join(filter(None, remarks)) or None
+
+    def _too_long(self, text: str) -> str | None:
         if not self.encoder.truncated([text])[0]:
             return None
         limit = self.encoder.max_length - 1
@@ -325,9 +333,9 @@ def require(value: Any, name: str, *methods: str) -> None:
         )
 
 
-def truncation_remark(clip: Any, text: str) -> str | None:
-    """A sentence if our `clip` will cut `text`; None for encoders that do not tell."""
-    ask = getattr(clip, "truncation_remark", None)
+def prompt_remark(clip: Any, text: str) -> str | None:
+    """What our `clip` has to say of `text`; None for encoders that do not tell."""
+    ask = getattr(clip, "prompt_remark", None)
     return ask(text) if ask else None
 
 

@@ -42,7 +42,7 @@ class SoraDiTTextEncode(io.ComfyNode):
     @classmethod
     def execute(cls, clip, text) -> io.NodeOutput:
         handles.require(clip, "clip", "tokenize", "encode_from_tokens_scheduled")
-        if remark := handles.truncation_remark(clip, text):
+        if remark := handles.prompt_remark(clip, text):
             host.note(cls, remark)
         return io.NodeOutput(clip.encode_from_tokens_scheduled(clip.tokenize(text)))
 

@@ -78,7 +78,8 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, F, H, W] -> the same shape; the mean is taken in float32."""
-        mean_square = x.square().mean(1, keepdim=True, dtype=torch.float32)
+        wide = x.float() if x.dtype == torch.float16 else x  # whose squares end at 255
+        mean_square = wide.square().mean(1, keepdim=True, dtype=torch.float32)
         return x * torch.rsqrt(mean_square + self.eps).to(x.dtype) * self.weight.to(x.dtype).view(-1, 1, 1, 1)
 
 

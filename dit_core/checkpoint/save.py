@@ -98,8 +98,8 @@ def storage_types(
         if not tensor.is_floating_point():
             continue
         largest = tensor.abs().max().item() if tensor.numel() else 0.0
-        if not largest < float("inf"):  # also true of NaN
-            raise CheckpointError(f"{path} cannot be written: {name} holds NaN or infinite values.")
+        if not largest <= torch.finfo(torch.float32).max:  # also true of NaN
+            raise CheckpointError(f"{path} cannot be written: {name} holds NaN or infinite values (as float32).")
         kept = largest > torch.finfo(dtype).max or any(fnmatch.fnmatchcase(name, pattern) for pattern in keep)
         types[name] = torch.float32 if kept else dtype
     return types

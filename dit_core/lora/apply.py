@@ -49,7 +49,7 @@ class AppliedLora:
         self.report, self._originals, self._model = report, originals, weakref.ref(model)
 
     def remove(self) -> None:
-        """Put the original weights back, bit for bit; twice does nothing more.
+        """Put the original weights back, bit for bit where the model kept its type; twice does nothing more.
 
         Raises:
             SoraDiTError: another LoRA was applied after this one; it must come out first.
@@ -63,7 +63,7 @@ class AppliedLora:
         layers = linear_layers(model)
         for name, original in self._originals.items():
             weight = layers[name].weight
-            weight.data = original.to(weight.device)
+            weight.data = original.to(weight)  # the model may have moved, and changed its type, meanwhile
         stack.pop()
         self._originals = {}
 

@@ -78,7 +78,7 @@ def save_lora(
         "alpha": f"{config.alpha:g}",
         "targets": json.dumps(config.targets),
         "base_sha256": base_sha256,
-        "base_model": base_model,
+        "base_model": base_model.encode("utf-8", "backslashreplace").decode(),  # a file's name may be no Unicode
         "provenance": json_text(path, "provenance", provenance),
     }
     try:

@@ -28,7 +28,7 @@ _UP = (".lora_B.weight", ".lora_B.default.weight", ".lora_up.weight")
 _ALPHA = ".alpha"
 # Other kinds of small change, by what their tensors' names hold -> in words
 _OTHER_KINDS = {
-    "dora_scale": "a DoRA", "lora_mid": "a LoCon", "hada_": "a LoHa", "lokr_": "a LoKr", "oft_": "an OFT",
+    ".dora_scale": "a DoRA", ".lora_mid": "a LoCon", ".hada_": "a LoHa", ".lokr_": "a LoKr", ".oft_": "an OFT",
 }  # fmt: skip
 
 
@@ -111,7 +111,12 @@ def _layers(raw: RawHeader) -> dict[str, LayerNames]:
         for kind, endings in (("down", _DOWN), ("up", _UP), ("alpha", (_ALPHA,))):
             ending = next((one for one in endings if name.endswith(one)), None)
             if ending is not None:
-                parts.setdefault(_layer_name(name[: -len(ending)]), {})[kind] = name
+                layer = parts.setdefault(_layer_name(name[: -len(ending)]), {})
+                if kind in layer:
+                    raise CheckpointError(
+                        f"{raw.path} is ambiguous: {layer[kind]} and {name} are for one and the same layer."
+                    )
+                layer[kind] = name
                 break
         else:
             strange.append(name)

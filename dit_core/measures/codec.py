@@ -49,4 +49,4 @@ def codec_quality(model: CausalVideoAutoencoder, videos: Iterable[Tensor]) -> Co
         row |= {"motion": motion_ratio(got, wanted), "seams": seams, "flicker": time_ratio(got, grid)}
         for name, value in row.items():
             values.setdefault(name, []).append(value)
-    return CodecQuality(**{name: torch.cat(parts).mean().item() for name, parts in values.items()})
+    return CodecQuality(**{name: torch.cat(parts).nanmean().item() for name, parts in values.items()})

@@ -57,6 +57,8 @@ def time_ratio(clips: Tensor, grid: TokenGrid) -> Tensor:
 
     clips: [B, F, H, W, 3]. Returns [B], about 1 for a clip that runs smoothly; NaN for a clip of one token.
     """
+    if clips.shape[1] < 2:
+        return clips.new_full((len(clips),), torch.nan)
     step = clips.diff(dim=1).abs().mean(dim=(2, 3, 4))  # [B, F - 1]: entry i is between frames i and i + 1
     borders = [first - 1 for first in grid.first_frames(clips.shape[1])]
     return step[:, borders].mean(1) / step.quantile(0.5, dim=1).clamp_min(1e-8)

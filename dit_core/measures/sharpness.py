@@ -34,12 +34,19 @@ def band_energy(clips: Tensor) -> dict[str, Tensor]:
 
 
 def detail_ratio(got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-    """`band_energy` of `got` over that of `wanted` -> [B] for each band. Both [B, F, H, W, 3]."""
+    """`band_energy` of `got` over that of `wanted` -> [B] for each band; NaN where `wanted` has none. Both
+    [B, F, H, W, 3]."""
     energy, reference = band_energy(got), band_energy(wanted)
-    return {name: energy[name] / reference[name].clamp_min(1e-12) for name in BANDS}
+    return {name: _over(energy[name], reference[name]) for name in BANDS}
 
 
 def motion_ratio(got: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute frame difference of `got` over that of `wanted` -> [B]. Both [B, F, H, W, 3], F of 2 or more."""
+    """Mean absolute frame difference of `got` over that of `wanted` -> [B]; NaN where `wanted` stands still. Both
+    [B, F, H, W, 3], F of 2 or more."""
     step, reference = (clip.diff(dim=1).abs().mean(dim=(1, 2, 3, 4)) for clip in (got, wanted))
-    return step / reference.clamp_min(1e-12)
+    return _over(step, reference)
+
+
+def _over(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole; NaN where the whole is nothing but rounding."""
+    return torch.where(whole > 1e-7, part / whole, torch.nan)

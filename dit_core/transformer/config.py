@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "feed_forward": ("gelu", "swiglu", "relu"),
     "qk_norm": ("none", "head", "width"),
 }
+
+
+def is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,7 @@ class TransformerConfig:
             value = getattr(self, name)
             if value not in allowed:
                 raise ConfigError(f"Transformer config: {name} is {value!r}; expected one of {', '.join(allowed)}.")
-        for name in ("width", "depth", "heads", "ff_width", "in_channels", "text_width", "timestep_width"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"Transformer config: {name} is {value!r}; expected a whole number of at least 1.")
-        if not isinstance(self.frame_position, int) or isinstance(self.frame_position, bool) or self.frame_position < 0:
-            raise ConfigError(
-                f"Transformer config: frame_position is {self.frame_position!r}; expected a whole number of at least 0."
-            )
+        self._check_numbers()
         object.__setattr__(self, "patch", tuple(self.patch))
         if len(self.patch) != 3 or any(not isinstance(p, int) or p < 1 for p in self.patch):
             raise ConfigError(
@@ -80,6 +79,36 @@ class TransformerConfig:
                 f"Transformer config: width {self.width} over {self.heads} heads gives heads of "
                 f"{self.width / self.heads:g}; expected an even whole number of at least 6 for 3-D rotary positions."
             )
+        self._check_statistics()
+
+    def _check_numbers(self) -> None:
+        least = {name: 1 for name in ("width", "depth", "heads", "ff_width", "in_channels", "text_width")}
+        least |= {"timestep_width": 2, "frame_position": 0}
+        if self.pooled_width is not None:
+            least["pooled_width"] = 1
+        if self.out_channels is not None:  # more than go in: a learned variance, which is not used
+            least["out_channels"] = self.in_channels
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+                raise ConfigError(
+                    f"Transformer config: {name} is {value!r}; expected a whole number of at least {smallest}."
+                )
+        for name in ("timestep_scale", "rope_theta", "norm_eps"):
+            if not is_positive(getattr(self, name)):
+                raise ConfigError(f"Transformer config: {name} is {getattr(self, name)!r}; expected a number above 0.")
+        for name in ("cross_norm", "text_projection"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"Transformer config: {name} is {getattr(self, name)!r}; expected true or false.")
+        if not isinstance(self.training, dict):
+            raise ConfigError(f"Transformer config: training is {self.training!r}; expected names and values.")
+        for name in ("shift", "num_train_timesteps", "height", "width", "frames", "fps"):
+            if not is_positive(self.training.get(name, 1)):
+                raise ConfigError(
+                    f"Transformer config: {name} in training is {self.training[name]!r}; expected a number above 0."
+                )
+
+    def _check_statistics(self) -> None:
         for name in ("latent_mean", "latent_std", "skip_std"):
             value = getattr(self, name)
             if value is not None:
@@ -89,9 +118,14 @@ class TransformerConfig:
                         f"Transformer config: {name} has {len(value)} values; expected one for each of "
                         f"the {self.in_channels} latent channels."
                     )
+                wrong = [v for v in getattr(self, name) if not math.isfinite(v) or (name != "latent_mean" and v <= 0)]
+                if wrong:
+                    expected = "finite numbers" if name == "latent_mean" else "numbers above 0"
+                    raise ConfigError(f"Transformer config: {name} has {wrong[0]:g}; expected {expected}.")
+        if (self.latent_mean is None) != (self.latent_std is None):
+            there, missing = ("std", "mean") if self.latent_mean is None else ("mean", "std")
+            raise ConfigError(f"Transformer config: there is latent_{there} without latent_{missing}; expected both.")
         if self.skip_std is not None:
-            if min(self.skip_std) <= 0:
-                raise ConfigError(f"Transformer config: skip_std has {min(self.skip_std):g}; expected numbers above 0.")
             if self.objective != "flow" or self.predicted_channels != self.in_channels:
                 raise ConfigError(
                     f"Transformer config: skip_std with objective {self.objective!r} and {self.predicted_channels} "

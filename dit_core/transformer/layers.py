@@ -109,9 +109,11 @@ class TextAttention(nn.Module):
         return self.norm_k(k).to(v.dtype), v
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, L, D] -> [B, L, D]."""
+        """x [B, L, D], keys and values [P, M, heads, d] -> [B, L, D]; P = B, or P prompts for B / P clips each, one
+        prompt's clips after the other's."""
         q = self.norm_q(self.q(x).unflatten(-1, (self.heads, -1)))
-        return self.out(attend(q.to(values.dtype), keys, values, mask))
+        q = q.to(values.dtype).reshape(len(keys), -1, *q.shape[2:])  # all clips of a prompt look at the same keys
+        return self.out(attend(q, keys, values, mask).view(x.shape))
 
 
 class FeedForward(nn.Module):

@@ -192,7 +192,10 @@ class VideoDiT(nn.Module):
     # -- what does ---------------------------------------------------------------------------------------------------
 
     def denoise(self, x: Tensor, modulation: Modulation, text: TextKeyValues) -> Tensor:
-        """One pass. x [B, C, T, H, W]; modulation [B, t or 1, ...] from `Modulation.select` -> [B, out, T, H, W]."""
+        """One pass. x [B, C, T, H, W]; modulation [B, t or 1, ...] from `Modulation.select` -> [B, out, T, H, W].
+
+        text: of B prompts, or of fewer, each for as many clips that lie one after the other (P prompts, B / P clips).
+        """
         c = self.config
         if x.ndim != 5 or x.shape[1] != c.in_channels:
             raise ShapeError(

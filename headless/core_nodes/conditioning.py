@@ -32,7 +32,7 @@ class CLIPTextEncode(CoreNode):
     @classmethod
     def execute(cls, text, clip) -> io.NodeOutput:
         handles.require(clip, "clip", "tokenize", "encode_from_tokens_scheduled")
-        if remark := handles.truncation_remark(clip, text):
+        if remark := handles.prompt_remark(clip, text):
             host.note(cls, remark)
         return io.NodeOutput(clip.encode_from_tokens_scheduled(clip.tokenize(text)))
 

@@ -142,6 +142,8 @@ PROMPTS = [
     ("letters of no width", "\u200b\u202e\ufeff", []),
     ("control tokens", "</s><pad><extra_id_0>", []),
     ("braces that never close", "{red|blue", []),
+    ("weights of other models", "a (red:1.4) balloon", ["note: Prompt (node 2): This model reads (red:1.4) letter by"]),
+    ("a time of day", "clouds (over the sea) at 10:30", []),
     ("format marks", "%s %d {0} {} ${HOME} `id`", []),
 ]  # fmt: skip
 
@@ -150,5 +152,5 @@ PROMPTS = [
 def test_prompt(desk, changed_graph, prompt, words):
     desk.write("flow.json", changed_graph({"2.inputs.text": prompt}))
     outcome = desk.does("run", "flow.json", code=0, words=words)
-    assert ("longer than" in outcome.err) == bool(words)
+    assert outcome.err.count("note: Prompt") == len(words)
     desk.does("run", "flow.json", "--set", f"Negative prompt.text={prompt}", code=0)

@@ -50,6 +50,7 @@ def pytest_collection_modifyitems(items: list) -> None:
 def make_model(path: Path, text_width: int = 24, parts: tuple[str, ...] = (), **changes: Any) -> None:
     """A small random model; `parts` names those to keep, all if empty."""
     torch.manual_seed(3)
+    training = {"num_train_timesteps": 1000} | changes.pop("training", {})
     statistics = {"latent_mean": (0.1,) * CHANNELS, "latent_std": (1.5,) * CHANNELS}
     text = TextEncoder.from_config(
         {"family": "t5", "tokenizer": "byt5", "max_length": 64,
@@ -57,7 +58,7 @@ def make_model(path: Path, text_width: int = 24, parts: tuple[str, ...] = (), **
     )  # fmt: skip
     transformer = VideoDiT(
         TransformerConfig(width=24, depth=2, heads=2, ff_width=32, in_channels=CHANNELS, text_width=text_width,
-                          patch=(1, 2, 2), training={"num_train_timesteps": 1000} | changes.pop("training", {}), **statistics, **changes)
+                          patch=(1, 2, 2), training=training, **statistics, **changes)
     )  # fmt: skip
     for p in transformer.parameters():
         torch.nn.init.normal_(p, std=0.1)

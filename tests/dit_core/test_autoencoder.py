@@ -127,6 +127,11 @@ def test_norm_of_a_position_ignores_all_other_positions():
     torch.testing.assert_close(norm(x)[:, :, 1:2, 1:, :1], norm(x[:, :, 1:2, 1:, :1]))
 
 
+def test_norm_of_large_half_precision_values():
+    norm = ChannelNorm(4).half()
+    torch.testing.assert_close(norm(torch.full((1, 4, 1, 1, 1), 300.0).half()), torch.ones(1, 4, 1, 1, 1).half())
+
+
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_upsample_makes_two_frames_of_each_but_the_first(frames):
     up = Upsample(4, 6, time=True, space=True)

@@ -256,6 +256,7 @@ def test_saves_that_are_refused(tmp_path):
     state, path = dit.state_dict(), tmp_path / "x.safetensors"
     nan = {**state, "patch_in.bias": torch.full((32,), float("nan"))}
     huge = {**state, "patch_in.bias": torch.full((32,), float("inf"))}
+    wide = {**state, "patch_in.bias": torch.full((32,), 1e300, dtype=torch.float64)}
     meta = {**state, "patch_in.bias": torch.empty(32, device="meta")}
     cases = [
         (dict(path=tmp_path / "x.pt"), ["x.pt", "ends in .safetensors"]),
@@ -264,6 +265,7 @@ def test_saves_that_are_refused(tmp_path):
         (dict(components={"vae": (config, state)}), ["'vae'", "autoencoder"]),
         (dict(components={"transformer": (config, nan)}), ["transformer.patch_in.bias", "NaN or infinite"]),
         (dict(components={"transformer": (config, huge)}), ["transformer.patch_in.bias", "NaN or infinite"]),
+        (dict(components={"transformer": (config, wide)}), ["transformer.patch_in.bias", "(as float32)"]),
         (dict(components={"transformer": (config, meta)}), ["transformer.patch_in.bias", "meta device"]),
         (dict(provenance={"path": path}), ["provenance", "not JSON"]),
         (dict(keep_float32=["transformer.typo"]), ["'transformer.typo'", "no tensor"]),

@@ -275,3 +275,20 @@ def test_prompts_whose_strengths_cancel_out_are_said(model):
     objective = model_objective(model.config)
     with pytest.raises(SoraDiTError, match="strengths of the negative prompts are 0, 0; expected a sum above 0"):
         combine(model, objective, make_sigmas(objective, 2), prompts()[0], weak)
+
+
+def test_a_latent_with_nan_is_not_the_models_fault(model):
+    latent = torch.zeros(1, 4, 2, 4, 4)
+    latent[0, 0, 0, 0, 0] = torch.nan
+    with pytest.raises(SoraDiTError, match="^Latent: it holds numbers that are not finite"):
+        denoise_latent(model, conditioning(model, denoise=0.5), latent, seed=1)
+
+
+def test_an_empty_clip_stays_empty_beside_another(model):
+    torch.manual_seed(2)
+    pair = torch.randn(2, 4, 2, 4, 4)
+    pair[1] = 0
+    plan = conditioning(model, denoise=0.5)
+    together = denoise_latent(model, plan, pair, seed=1, noise_numbers=[0, 1])
+    alone = denoise_latent(model, plan, pair[1:], seed=1, noise_numbers=[1])
+    torch.testing.assert_close(together[1:], alone)

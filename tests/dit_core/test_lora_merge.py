@@ -301,3 +301,37 @@ def test_metadata_is_text_that_others_can_read(tmp_path):
     meta = read_lora_header(tmp_path / "a.safetensors").raw.metadata
     assert meta["format"] == "sora_dit_lora" and (meta["rank"], meta["alpha"]) == ("3", "6")
     assert json.loads(meta["targets"]) == ["attention"] and len(meta["content_sha256"]) == 64
+
+
+def test_the_base_models_name_may_be_no_unicode(tmp_path):
+    written(tmp_path / "a.safetensors", model(), base_model="mod\udce9.safetensors")
+    assert read_lora_header(tmp_path / "a.safetensors").base_model == r"mod\udce9.safetensors"
+
+
+def test_a_layer_may_have_a_name_that_holds_another_kinds(tmp_path):
+    names = {"diffusion_model.soft_gate.lora_A.weight": torch.zeros(2, 4),
+             "diffusion_model.soft_gate.lora_B.weight": torch.zeros(4, 2)}  # fmt: skip
+    save_file(names, tmp_path / "soft.safetensors")
+    assert list(read_lora_header(tmp_path / "soft.safetensors").layers) == ["soft_gate"]
+    save_file({"diffusion_model.gate.oft_blocks": torch.zeros(2)}, tmp_path / "oft.safetensors")
+    with pytest.raises(CheckpointError, match="is an OFT"):
+        read_lora_header(tmp_path / "oft.safetensors")
+
+
+def test_a_layer_that_is_there_twice_is_refused(tmp_path):
+    twice = {}
+    for layer in (f"diffusion_model.{QKV}", f"transformer.{QKV}"):
+        twice |= {f"{layer}.lora_A.weight": torch.zeros(2, 24), f"{layer}.lora_B.weight": torch.zeros(72, 2)}
+    save_file(twice, tmp_path / "twice.safetensors")
+    with pytest.raises(CheckpointError, match="ambiguous: .* are for one and the same layer"):
+        load_lora(tmp_path / "twice.safetensors")
+
+
+def test_it_comes_out_of_a_model_that_changed_its_type_meanwhile(tmp_path):
+    base = model()
+    written(tmp_path / "a.safetensors", base)
+    before = base.state_dict()[f"{QKV}.weight"].clone()
+    applied = apply_lora(base, load_lora(tmp_path / "a.safetensors"))
+    base.half()
+    applied.remove()
+    assert torch.equal(base.state_dict()[f"{QKV}.weight"], before.half())

@@ -12,6 +12,7 @@ from sora_dit.dit_core.measures import (
     band_energy,
     check_causality,
     codec_quality,
+    coherence,
     detail_ratio,
     edge_ratio,
     motion_ratio,
@@ -123,3 +124,16 @@ def test_codec_quality_of_a_codec_that_loses_nothing_and_of_one_that_blurs():
     model.decode = lambda latent: torch.nn.functional.avg_pool3d(latent, (1, 3, 3), 1, (0, 1, 1))
     blurred = codec_quality(model, [video])
     assert blurred.fine < 0.3 and blurred.psnr < 20 and blurred.to_dict(1)["fine"] == round(blurred.fine, 1)
+
+
+def test_what_has_no_detail_and_does_not_move_has_no_ratio():
+    still = torch.full((1, 3, 32, 32, 3), 0.5)
+    both, other = torch.cat([still, clips()[:1]]), torch.cat([still + 0.001 * clips(1)[:1], clips()[:1]])
+    assert motion_ratio(other, both).isnan().tolist() == [True, False]
+    assert all(ratio.isnan().tolist() == [True, False] for ratio in detail_ratio(other, both).values())
+
+
+def test_a_single_frame_has_no_seam_in_time():
+    grid = TokenGrid(8, 8, 1, 4)
+    found = coherence(clips(frames=1), grid)
+    assert math.isnan(found["time"]) and math.isfinite(found["rows"])

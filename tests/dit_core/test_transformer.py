@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import math
+import re
 
 import pytest
 import torch
@@ -245,3 +247,24 @@ def test_wrong_shapes_are_named():
     ]:
         with pytest.raises(ShapeError, match=__import__("re").escape(words)):
             model(*args)
+
+
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        ({"out_channels": 2}, "out_channels is 2; expected a whole number of at least 4"),
+        ({"timestep_width": 1}, "timestep_width is 1; expected a whole number of at least 2"),
+        ({"timestep_scale": 0}, "timestep_scale is 0; expected a number above 0"),
+        ({"rope_theta": -5.0}, "rope_theta is -5.0; expected a number above 0"),
+        ({"norm_eps": "1e-6"}, "norm_eps is '1e-6'; expected a number above 0"),
+        ({"cross_norm": "no"}, "cross_norm is 'no'; expected true or false"),
+        ({"training": None}, "training is None; expected names and values"),
+        ({"training": {"shift": "4"}}, "shift in training is '4'; expected a number above 0"),
+        ({"latent_mean": (0.0,) * 4}, "there is latent_mean without latent_std"),
+        ({"latent_mean": (0.0,) * 4, "latent_std": (0.0,) * 4}, "latent_std has 0; expected numbers above 0"),
+        ({"skip_std": (1.0, 1.0, math.inf, 1.0)}, "skip_std has inf; expected numbers above 0"),
+    ],
+)
+def test_values_that_would_be_guessed_at_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        make(**changes)
