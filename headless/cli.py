@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     workflow = argparse.ArgumentParser(add_help=False)
     workflow.add_argument("file", metavar="FILE", help="workflow: what the editor saves, or API format")
     workflow.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help=_SET_HELP)
-    workflow.add_argument("--seed", type=_whole_number, help="set every seed in the workflow")
+    workflow.add_argument("--seed", type=_whole_number, help="set every seed of noise (seed, noise_seed)")
     workflow.add_argument("--input", default="input", metavar="DIR", help="folder of input files (default: input)")
     workflow.add_argument(
         "--models", action="append", default=[], metavar="DIR", help="folder with weight files. May be repeated"

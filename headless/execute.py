@@ -50,8 +50,9 @@ class Outcome:
     cached: list[str] = field(default_factory=list)
 
     def files(self, session: Session) -> list[Path]:
-        """Files in the output folder that the nodes say they saved, each once."""
-        return list(dict.fromkeys(path for shown in self.ui.values() for path in _saved(shown, session)))
+        """Files that the nodes say they saved, each once: weights, then those they show."""
+        shown = [path for shown in self.ui.values() for path in _saved(shown, session)]
+        return list(dict.fromkeys([*session.written, *shown]))
 
 
 def _saved(shown: dict[str, list[Any]], session: Session) -> Iterator[Path]:

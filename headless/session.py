@@ -86,6 +86,7 @@ class Session:
     progress: where events go. cancel: set it to stop the run at the next step.
     prompt: the API-format prompt that runs; extra_pnginfo: {"workflow": editor file} when there is one.
     manifest: facts about the run as a whole; node_manifest: facts by node id (see `record`).
+    written: files that nodes made beside those that they show, such as weights.
     """
 
     output_dir: Path = field(default_factory=lambda: Path("output"))
@@ -100,6 +101,7 @@ class Session:
     manifest: dict[str, Any] = field(default_factory=dict)
     node_manifest: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
     running: RunningNode | None = None
 
     def check_cancelled(self) -> None:

@@ -93,6 +93,8 @@ def set_seed(workflow: Workflow, registry: Registry, seed: int) -> list[Setting]
     if not made:
         raise UsageError("--seed: no node of the workflow has a seed to set.")
     workflow.notes += [f"--seed leaves {one} as it is: it comes from another node." for one in left]
+    if others := _seeds_of_trainings(workflow, registry):
+        workflow.notes.append(f"--seed leaves {listed(others)} as it is; --set can change it.")
     _make(workflow, registry, list(made.values()))
     return list(made.values())
 
@@ -104,6 +106,19 @@ def _seeds(workflow: Workflow, registry: Registry) -> list[tuple[str, str]]:
         for node_id, node in workflow.prompt.items()
         for name in SEEDS
         if name in inputs_of(node, registry)
+    ]
+
+
+def _seeds_of_trainings(workflow: Workflow, registry: Registry) -> list[str]:
+    """The other seeds: of a training, of new weights, of a data set. With another one of these it is another training.
+
+    Each as "training_seed of Train (node 7)".
+    """
+    return [
+        f"{name} of {names_of(node_id, workflow, registry)[1]} (node {node_id})"
+        for node_id, node in workflow.prompt.items()
+        for name in inputs_of(node, registry)
+        if name.endswith("_seed") and name not in SEEDS
     ]
 
 

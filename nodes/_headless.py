@@ -19,7 +19,8 @@ class Headless:
         return session.current()
 
     def model_roots(self, kinds: tuple[str, ...]) -> list[Path]:
-        return _files.roots_in(self.session.models_dirs, kinds)
+        made_here = Path(self.session.output_dir) / "models"  # see `host.model_target`
+        return _files.roots_in([*self.session.models_dirs, *([made_here] if made_here.is_dir() else [])], kinds)
 
     def new_model_root(self, kind: str) -> Path | None:
         return next((Path(folder) / kind for folder in self.session.models_dirs), None)
@@ -71,6 +72,9 @@ class Headless:
 
     def make_room(self) -> None:
         self.free_memory()
+
+    def written(self, path: Path) -> None:
+        self.session.written.append(path)
 
     def status(self, cls: type, text: str) -> None:
         """The progress line of the terminal has room for no more."""

@@ -210,11 +210,12 @@ def train_lora(job: Job, settings: dict[str, Any]) -> tuple[Any, str]:
         return train(module, text, job.train, folder, loop, training, job.model.device, **told)
 
     layers, position = job.run(work, settings)
-    base = job.model.base_sha256 or job.model.sha256
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_lora(target, layers, job.provenance(settings, position), base, job.model.name)
+    # what it was trained on, with the LoRAs that were in it: beside the plain model it would be half of something
+    save_lora(target, layers, job.provenance(settings, position), job.model.sha256, job.model.name)
     changed, facts, _ = _loras.with_lora(job.model, target, target.name, 1.0, host.manager)
     host.record(job.cls, **facts)
+    host.written(target)
     host.note(job.cls, f"The LoRA is {target}.")
     return changed, target.name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,13 +17,26 @@ _OFTEN = 0.3  # seconds between two tellings of progress inside one clip
 Tell = Callable[[int, int, str], None]
 
 
+_SETTING = re.compile(r"(?<= )training\.(?:lora\.)?(\w+)(?= (?:was|is another))")
+_INPUTS = {"lr": "learning_rate (0: the usual one of the optimiser)", "seed": "training_seed"} | {
+    name: f"{given} in Training Options"
+    for name, given in {
+        "known": "known_frames", "uniform": "timesteps", "caption_dropout": "caption_dropout", "ema": "ema",
+        "weight_decay": "weight_decay", "precision": "precision", "compile": "compile",
+    }.items()
+}  # fmt: skip
+"""What a training calls a setting -> how a person knows it, where that is another word or another node."""
+
+
 @contextmanager
 def by_name(what: str) -> Iterator[None]:
-    """Errors about a folder speak of its name, which is what a person gives here; `what` is how the input is called."""
+    """Errors about a folder speak of its name, which is what a person gives here, and of a setting by its input; `what`
+    is how the input for the name is called."""
     try:
         yield
     except (CheckpointError, DataError, FolderInUse) as error:
-        raise type(error)(str(error).replace("another folder", f"another {what}")) from error
+        text = str(error).replace("another folder", f"another {what}")
+        raise type(error)(_SETTING.sub(lambda found: _INPUTS.get(found[1], found[1]), text)) from error
 
 
 # --- Checks before anything is read ------------------------------------------------------------------------------

@@ -159,6 +159,11 @@ def model_target(name: str, kind: str = "model") -> Path:
     return _training_files.weights_file(folder, name)
 
 
+def written(path: Path) -> None:
+    """A node has written this file, which it does not show: a headless run names it among what it saved."""
+    _surroundings().written(path)
+
+
 def saved(target: OutputTarget) -> Any:
     """The `ui` value that plays the saved file on the node and lists it in the history."""
     return ui.PreviewVideo([ui.SavedResult(target.path.name, target.subfolder, io.FolderType.output)])

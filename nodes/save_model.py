@@ -68,6 +68,7 @@ class SoraDiTSaveModel(io.ComfyNode):
         target = host.model_target(name)
         target = target if overwrite else _training_files.free_name(target)
         host.record(cls, **_training_models.save(target, model, clip, vae, dtype))
+        host.written(target)
         return io.NodeOutput(target.name, ui=host.told(cls, f"The model is {target}."))
 
 

@@ -120,6 +120,9 @@ class ComfyUI:
         log.info("%s: %s", cls.__name__.removesuffix("Clone"), text)
         self.status(cls, text)
 
+    def written(self, path: Path) -> None:
+        """ComfyUI's history holds what a node shows; weights are not shown."""
+
     def status(self, cls: type, text: str) -> None:
         server = getattr(sys.modules.get("server"), "PromptServer", None)
         instance = getattr(server, "instance", None)  # there is none when ComfyUI runs without its server

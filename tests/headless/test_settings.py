@@ -1,9 +1,12 @@
 """--set NODE.INPUT=VALUE and --seed."""
 
 import json
+from pathlib import Path
 
 import pytest
+import sora_dit
 from sora_dit.headless.problems import UsageError, WorkflowError
+from sora_dit.headless.registry import load_registry
 from sora_dit.headless.settings import apply_settings, set_seed
 from sora_dit.headless.workflow import load_workflow
 
@@ -103,6 +106,16 @@ def test_seed(registry):
     without = {key: node for key, node in PROMPT.items() if key == "2"}
     with pytest.raises(UsageError, match="--seed: no node of the workflow has a seed to set"):
         set_seed(load_workflow(without, registry), registry, 1)
+
+
+def test_seeds_of_trainings_are_left_and_named():
+    registry = load_registry()
+    folder = Path(sora_dit.__file__).parent / "workflows" / "api"
+    workflow = load_workflow(folder / "train_from_folder.json", registry)
+    before = {key: dict(node["inputs"]) for key, node in workflow.prompt.items()}
+    (made,) = set_seed(workflow, registry, 9)
+    assert made.input == "seed" and before[made.node_id]["seed"] != 9
+    assert any("--seed leaves model_seed of " in note and "training_seed of " in note for note in workflow.notes)
 
 
 def linked_seeds(**more):

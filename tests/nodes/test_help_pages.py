@@ -152,6 +152,14 @@ def test_no_picture_is_left_behind_and_all_are_small_together():
     assert sum((DOCS / link).stat().st_size for link in there) < ALL_PICTURES
 
 
+@pytest.mark.parametrize("page", TRANSLATED, ids=name_of)
+def test_a_translation_quotes_the_same_errors(page):
+    def quoted(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.startswith("> ")]
+
+    assert quoted(read(page)) == quoted(read(DOCS / f"{node_of(page)}.md"))
+
+
 def test_quoted_errors_are_what_the_nodes_say(tmp_path):
     """Sentences that can be had without a model; a person searches the page for what the screen says."""
     said = {}

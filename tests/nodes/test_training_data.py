@@ -89,7 +89,7 @@ def test_a_changed_folder_is_looked_at_again(station, clips_folder):
     assert look(folder="mine") == look(folder="mine") != after
 
 
-def test_folders_are_listed_and_only_those_of_the_input_folder(station, session, clips_folder, tmp_path):
+def test_folders_are_listed_and_only_those_of_the_input_folder(station, session, clips_folder, tmp_path, monkeypatch):
     (session.input_dir / "mine" / "more").mkdir()
     (session.input_dir / ".hidden").mkdir()
     options = station["ClipDataset"].INPUT_TYPES()["required"]["folder"][1]["options"]
@@ -97,6 +97,9 @@ def test_folders_are_listed_and_only_those_of_the_input_folder(station, session,
     check = station["ClipDataset"].validate_inputs
     assert check(folder="mine") is True and check(folder=str(clips_folder)) is True  # headless: any folder
     assert 'There is no folder "mime"' in check(folder="mime") and 'Did you mean "mine"?' in check(folder="mime")
+    (tmp_path / "beside").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert f"For the one at {tmp_path / 'beside'}, give that whole path." in check(folder="beside")
     assert "leads out of the input folder" in check(folder="../output")
     assert "is a file; expected a folder" in check(folder="mine/clip0.mp4")
     assert "No folder is chosen" in check(folder="")

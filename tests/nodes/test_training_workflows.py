@@ -89,6 +89,7 @@ def test_from_a_folder_of_clips_to_a_model_and_a_video(flow, clips, tmp_path, mo
     assert any("1 file cannot be read" in str(note) for note in result.notes)
     run = tmp_path / "output" / "sora_dit_training" / "my_model"
     assert read_log(run).step == 4 and [one.step for one in read_samples(run)] == [2, 4]
+    assert models / "sora_dit" / "mine.safetensors" in result.outputs
     made = read_header(models / "sora_dit" / "mine.safetensors")
     assert set(made.components) == {"transformer", "text_encoder", "autoencoder"}
     assert made.components["transformer"]["width"] == 24 and made.provenance["transformer"]["step"] == 4
@@ -99,6 +100,21 @@ def test_from_a_folder_of_clips_to_a_model_and_a_video(flow, clips, tmp_path, mo
     again = flow("train_from_folder", settings)
     assert of_state(run) == before
     assert (read_video(again.outputs[-1]).frames == first).all()  # the same model makes the same clip
+    other = {"Train.learning_rate": 0.001, "Train.optimiser": "adamw", "Train.training_seed": 5}
+    with pytest.raises(Exception, match="belongs to another training") as caught:
+        flow("train_from_folder", settings | other)
+    said = str(caught.value)
+    assert "learning_rate (0: the usual one of the optimiser) was 0.003 and is 0.001." in said
+    assert " optimiser was 'muon' and is 'adamw'." in said and "training_seed was 1 and is 5." in said
+
+
+def test_what_was_trained_into_an_output_folder_is_found_in_it(tmp_path, models):
+    place = tmp_path / "out" / "models" / "sora_dit"
+    place.mkdir(parents=True)
+    (models / "tiny.safetensors").rename(place / "tiny.safetensors")
+    settings = {"Load model.model": "tiny.safetensors", **SIZE}
+    result = run_workflow(FOLDER / "text_to_video.json", set=settings, output=tmp_path / "out", device="cpu")
+    assert [path.suffix for path in result.outputs] == [".mp4"]
 
 
 def test_a_lora_from_a_few_clips(flow, clips, tmp_path, models):
@@ -120,6 +136,19 @@ def test_a_lora_from_a_few_clips(flow, clips, tmp_path, models):
     before = of_state(run)
     flow("train_lora", settings | {"Denoise.seed": 2})
     assert of_state(run) == before
+
+    graph = json.loads((FOLDER / "api" / "train_lora.json").read_text())
+    (train,) = (node for node in graph.values() if node["class_type"] == "SoraDiTTrainLora")
+    inputs = {"model": train["inputs"]["model"], "lora": "my_lora.safetensors", "strength": 1.0}
+    graph["first"] = {"class_type": "SoraDiTLoadLora", "inputs": inputs}
+    train["inputs"] |= {"model": ["first", 0], "run": "second"}
+    (tmp_path / "second.json").write_text(json.dumps(graph))
+    run_workflow(
+        tmp_path / "second.json", set=settings, output=tmp_path / "output", input=tmp_path / "input", models=models,
+        device="cpu",
+    )  # fmt: skip
+    second = read_lora_header(models / "loras" / "second.safetensors")
+    assert second.base_sha256 != header.base_sha256, "beside the plain model it is half of what was trained"
 
 
 def test_the_whole_recipe_of_a_starter(flow, tmp_path, models):
