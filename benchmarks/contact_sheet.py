@@ -145,6 +145,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--batch", type=int, default=4, help="clips denoised at once")
     add("--steps", type=int, default=Sampling.steps)
     add("--guidance", type=float, default=Sampling.guidance)
+    add("--guidance-until", type=float, default=Sampling.guidance_until)
     add("--sampler", default=Sampling.sampler)
     add("--shift", type=float, default=0.0, help="0 = the model's own")
     add("--size", type=int, default=0, help="0 = what the model was trained on")
@@ -165,7 +166,9 @@ def make_clips(args: argparse.Namespace) -> tuple[Tensor, list[str], float]:
         scenes = [sample_scene(args.seed, index) for index in range(args.rendered)]
         clips = render(scenes, size.frames, size.height, size.width, size.fps)
         return clips, [caption(scene, seed=index) for index, scene in enumerate(scenes)], size.fps
-    sampling = Sampling(args.steps, args.guidance, args.sampler, shift=args.shift)
+    sampling = Sampling(
+        args.steps, args.guidance, args.sampler, shift=args.shift, guidance_until=args.guidance_until
+    )
     prompts = list(args.prompt or ())
     if args.prompts_file:
         prompts += [line.strip() for line in args.prompts_file.read_text(encoding="utf-8").splitlines() if line.strip()]

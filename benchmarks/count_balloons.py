@@ -156,7 +156,8 @@ def measure(args: argparse.Namespace, report: Callable[[str], None]) -> list[lis
     shown = []
     for guidance in args.guidance:
         report(f"generating {len(prompts)} clips at guidance {guidance:g}")
-        clips = generate(bundle, prompts, args.seed, size, Sampling(guidance=guidance), report=report)
+        sampling = Sampling(guidance=guidance, guidance_until=args.guidance_until)
+        clips = generate(bundle, prompts, args.seed, size, sampling, report=report)
         counts = count(counter, clips, size.fps)
         rows.append([f"generated, guidance {guidance:g}", *shares(counts)])
         shown += [(clip, f"{guidance:g} · {n} · {p}") for clip, n, p in zip(clips, counts, prompts, strict=True)]
@@ -171,6 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=STARTER)
     parser.add_argument("--guidance", type=float, nargs="+", default=[Sampling.guidance])
+    parser.add_argument("--guidance-until", type=float, default=Sampling.guidance_until)
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--clips", type=int, default=2400, help="to learn to count from")
     parser.add_argument("--steps", type=int, default=1200, help="of learning to count")

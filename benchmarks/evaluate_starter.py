@@ -187,7 +187,8 @@ def evaluate(bundle: Bundle, args: argparse.Namespace, report=lambda line: None)
     """Everything. Returns the rows of the table and a JSON-ready record."""
     started = time.monotonic()
     size = ClipSize.of(bundle, args.size, args.frames)
-    sampling = Sampling(args.steps, args.guidance, args.sampler, args.schedule, args.shift)
+    until = args.guidance_until
+    sampling = Sampling(args.steps, args.guidance, args.sampler, args.schedule, args.shift, guidance_until=until)
     asked = draw_asked(args.prompts, args.seed, wording=args.wording, flying=tuple(args.flying))
     settings = ProbeSettings(rendered=2000, coded=400, steps=600) if args.quick else ProbeSettings()
     probe = get_probe(settings, bundle.autoencoder, args.cache, report)
@@ -241,6 +242,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--batch", type=int, default=4, help="clips denoised at once")
     add("--steps", type=int, default=Sampling.steps, help="denoising steps")
     add("--guidance", type=float, default=Sampling.guidance, help="guidance scale, 1 = none")
+    add("--guidance-until", type=float, default=Sampling.guidance_until, help="level where it ends, 0 = never")
     add("--sampler", choices=tuple(SAMPLERS), default=Sampling.sampler)
     add("--schedule", choices=SCHEDULES, default=Sampling.schedule)
     add("--shift", type=float, default=0.0, help="shift of the schedule; 0 = the model's own")

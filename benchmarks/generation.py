@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from sora_dit.dit_core.checkpoint import Bundle
-from sora_dit.dit_core.conditioning import Conditioning, Prompt, combine, join_texts
+from sora_dit.dit_core.conditioning import Conditioning, Prompt, PromptConditioning, combine, join_texts
 from sora_dit.dit_core.diffusion.guidance import classifier_free
 from sora_dit.dit_core.diffusion.noise import SeededNoise, cpu_noise
 from sora_dit.dit_core.diffusion.objectives import Objective
@@ -22,7 +22,7 @@ from sora_dit.dit_core.diffusion.schedules import make_sigmas
 from sora_dit.dit_core.errors import ConfigError
 from sora_dit.dit_core.generate import denoise_latent, model_objective, model_shift, model_statistics
 from sora_dit.dit_core.measures import to_frames
-from sora_dit.dit_core.transformer import Modulation, VideoDiT
+from sora_dit.dit_core.transformer import Modulation, TextKeyValues, VideoDiT
 from torch import Tensor
 
 
@@ -36,6 +36,7 @@ class Sampling:
     schedule: str = "auto"
     shift: float = 0.0  # 0 = the model's own
     negative: str = ""
+    guidance_until: float = 0.9  # share of the highest timestep
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,38 @@ class ClipSize:
 class PromptBatch:
     """(x, index) -> x0, what a sampler calls, with a prompt for each clip of the batch; see `conditioning.Denoiser`."""
 
-    def __init__(self, model: VideoDiT, objective: Objective, prompts: Sequence[Conditioning], guidance: float) -> None:
+    def __init__(
+        self,
+        model: VideoDiT,
+        objective: Objective,
+        prompts: Sequence[Conditioning],
+        guidance: float,
+        until: float = 0.0,
+    ) -> None:
         self.model, self.objective, self.guidance = model, objective, guidance
         self.sigmas = prompts[0].sigmas.tolist()
-        self.halves = 1 if guidance == 1.0 else 2
-        parts = [p.positive[0] for p in prompts] + ([p.negative[0] for p in prompts] if self.halves == 2 else [])
-        self.text = join_texts([part.text for part in parts])
-        self.modulation = Modulation.join([part.modulation for part in parts])
-        rows = len(prompts[0].timesteps)
-        self.offset = torch.arange(len(parts), device=self.modulation.final.device)[:, None] * rows  # [halves * B, 1]
+        levels = (prompts[0].timesteps / objective.timestep_max).tolist()
+        self.guided = [guidance != 1.0 and level >= until for level in levels]
+        self.rows = len(levels)
+        positive = [p.positive[0] for p in prompts]
+        self.alone = self._joined(positive)
+        self.both = self._joined(positive + [p.negative[0] for p in prompts]) if any(self.guided) else self.alone
+
+    def _joined(self, parts: list[PromptConditioning]) -> tuple[TextKeyValues, Modulation, Tensor]:
+        """Text, modulation, and the first row of each part in it [parts, 1]."""
+        modulation = Modulation.join([part.modulation for part in parts])
+        offset = torch.arange(len(parts), device=modulation.final.device)[:, None] * self.rows
+        return join_texts([part.text for part in parts]), modulation, offset
 
     def __call__(self, x: Tensor, index: int) -> Tensor:
         """x [B, C, T, h, w] at level sigmas[index] -> the estimated clean latent, same shape, float32."""
         sigma = self.sigmas[index]
-        seen = self.objective.network_input(x, sigma).to(self.modulation.final.dtype)
-        modulation = self.modulation.select(self.offset + index)
-        out = self.model.denoise(seen.repeat(self.halves, 1, 1, 1, 1), modulation, self.text)
-        halves = out[:, : x.shape[1]].float().chunk(self.halves)
-        prediction = classifier_free(halves[0], halves[-1] if self.halves > 1 else None, self.guidance)
+        text, modulation, offset = self.both if self.guided[index] else self.alone
+        seen = self.objective.network_input(x, sigma).to(modulation.final.dtype)
+        halves = len(offset) // len(x)
+        out = self.model.denoise(seen.repeat(halves, 1, 1, 1, 1), modulation.select(offset + index), text)
+        parts = out[:, : x.shape[1]].float().chunk(halves)
+        prediction = classifier_free(parts[0], parts[1], self.guidance) if halves == 2 else parts[0]
         return self.objective.denoised(x, prediction, sigma)
 
 
@@ -110,10 +125,9 @@ def generate_batch(
     """One clip for each prompt, all at once -> [B, F, H, W, 3] in 0..1, on the CPU."""
     model = bundle.transformer
     objective, statistics = model_objective(model.config), model_statistics(model.config)
-    denoiser = PromptBatch(
-        model, objective, [conditioning_for(bundle, prompt, sampling) for prompt in prompts], sampling.guidance
-    )
-    device = denoiser.modulation.final.device
+    plans = [conditioning_for(bundle, prompt, sampling) for prompt in prompts]
+    denoiser = PromptBatch(model, objective, plans, sampling.guidance, sampling.guidance_until)
+    device = next(model.parameters()).device
     shape = latent_shape(bundle, size)
 
     def fresh_noise(x: Tensor, index: int) -> Tensor:
@@ -164,6 +178,7 @@ def time_clip(bundle: Bundle, prompt: str, size: ClipSize, sampling: Sampling, r
             torch.zeros(shape),
             seed=seed,
             guidance_scale=sampling.guidance,
+            guidance_until=sampling.guidance_until,
             sampler=sampling.sampler,
         )
         marks.append(time.perf_counter())

@@ -156,10 +156,36 @@ class Known:
         return (self.mask <= 0).all(dim=-1).all(dim=-1).all(dim=1)
 
 
+@dataclass(frozen=True)
+class _Prompts:
+    """Prompts that run side by side, each for all clips of the batch; rows are those of the joined modulation."""
+
+    weights: list[float]
+    text: TextKeyValues
+    modulation: Modulation
+    still: Tensor  # [prompts * B, t or 1] bool
+    offset: Tensor  # [prompts * B, 1]
+
+    @classmethod
+    def of(cls, prompts: Sequence[PromptConditioning], still: Tensor) -> _Prompts:
+        """For the clips of `still` [B, t or 1]."""
+        # a prompt's keys and values are there once, however many clips: they may be gigabytes
+        several = max((p.text.pairs[0][0].shape[0] for p in prompts if p.text.pairs), default=1)
+        modulation = Modulation.join([p.modulation for p in prompts])
+        count, rows, device = len(prompts), len(prompts[0].modulation.final), modulation.final.device
+        return cls(
+            [p.weight for p in prompts],
+            join_texts([p.text.expand(several) for p in prompts]),
+            modulation,
+            still.to(device).repeat(count, 1),
+            torch.arange(count, device=device).repeat_interleave(len(still))[:, None] * rows,
+        )
+
+
 class Denoiser:
     """(x, index) -> x0, what a sampler calls: all prompts in one batch, known parts held.
 
-    With guidance scale 1 only the positive prompts run.
+    With guidance scale 1, and at levels below `guidance_until`, only the positive prompts run.
     """
 
     def __init__(
@@ -170,29 +196,25 @@ class Denoiser:
         guidance_scale: float,
         batch: int,
         known: Known | None = None,
+        guidance_until: float = 0.0,
     ) -> None:
         conditioning.check_model(model)
         self.model, self.objective, self.known, self.scale = model, objective, known, guidance_scale
         self.sigmas = conditioning.sigmas.tolist()
+        self.rows = len(conditioning.timesteps)
+        levels = (conditioning.timesteps / objective.timestep_max).tolist()
+        self.guided = [guidance_scale != 1.0 and level >= guidance_until for level in levels]
+        self.positives = len(conditioning.positive)
         prompts = list(conditioning.positive)
-        if guidance_scale != 1.0:
+        still = torch.zeros(batch, 1, dtype=torch.bool) if known is None else self._still_patches(known)
+        self.alone = _Prompts.of(prompts, still)
+        if any(self.guided):
             if not conditioning.negative:
                 raise SoraDiTError(
                     f"Guidance scale: got {guidance_scale:g} without a negative prompt; connect a negative "
                     "prompt (an empty text will do) to Timestep Conditioning, or set the scale to 1."
                 )
-            prompts += conditioning.negative
-        self.prompts = len(prompts)
-        self.positives = len(conditioning.positive)
-        self.weights = [p.weight for p in prompts]
-        self.rows = len(conditioning.timesteps)
-        # a prompt's keys and values are there once, however many clips: they may be gigabytes
-        several = max((p.text.pairs[0][0].shape[0] for p in prompts if p.text.pairs), default=1)
-        self.text = join_texts([p.text.expand(several) for p in prompts])
-        self.modulation = Modulation.join([p.modulation for p in prompts])
-        still = torch.zeros(batch, 1, dtype=torch.bool) if known is None else self._still_patches(known)
-        self.still = still.to(self.modulation.final.device).repeat(self.prompts, 1)  # [prompts * B, t or 1]
-        self.offset = torch.arange(self.prompts, device=self.still.device).repeat_interleave(batch)[:, None] * self.rows
+            self.both = _Prompts.of(prompts + list(conditioning.negative), still)
 
     def _still_patches(self, known: Known) -> Tensor:
         # a temporal patch stands still only if all its frames do
@@ -211,15 +233,21 @@ class Denoiser:
             kept = torch.where(k.frames[:, None, :, None, None], k.clean, noisy)
             x = torch.lerp(kept, x, k.mask)
             level = torch.where(k.frames, 0.0, sigma)  # [B, T]
-        network_in = self.objective.network_input(x, level).to(self.modulation.final.dtype)
-        rows = torch.where(self.still, self.rows - 1, index) + self.offset
-        out = self.model.denoise(network_in.repeat(self.prompts, 1, 1, 1, 1), self.modulation.select(rows), self.text)
-        out = out[:, : x.shape[1]].float()  # a learned variance is not used
-        parts, split = list(out.chunk(self.prompts)), self.positives
-        negative = None if self.prompts == split else average(parts[split:], self.weights[split:])
-        prediction = classifier_free(average(parts[:split], self.weights[:split]), negative, self.scale)
-        x0 = self.objective.denoised(x, prediction, level)
+        x0 = self.objective.denoised(x, self._predict(x, level, index), level)
         return x0 if self.known is None else torch.lerp(self.known.clean, x0, self.known.mask)
+
+    def _predict(self, x: Tensor, level: float | Tensor, index: int) -> Tensor:
+        """What the network says of x, guided where this step is."""
+        prompts, split = self.both if self.guided[index] else self.alone, self.positives
+        count = len(prompts.weights)
+        network_in = self.objective.network_input(x, level).to(prompts.modulation.final.dtype)
+        rows = torch.where(prompts.still, self.rows - 1, index) + prompts.offset
+        out = self.model.denoise(network_in.repeat(count, 1, 1, 1, 1), prompts.modulation.select(rows), prompts.text)
+        parts = list(out[:, : x.shape[1]].float().chunk(count))  # a learned variance is not used
+        positive = average(parts[:split], prompts.weights[:split])
+        if count == split:
+            return positive
+        return classifier_free(positive, average(parts[split:], prompts.weights[split:]), self.scale)
 
 
 def average(predictions: list[Tensor], weights: list[float]) -> Tensor:

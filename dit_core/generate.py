@@ -58,6 +58,7 @@ def denoise_latent(
     *,
     seed: int,
     guidance_scale: float = 1.0,
+    guidance_until: float = 0.0,
     sampler: str = "euler",
     noise_mask: Tensor | None = None,
     noise_numbers: Sequence[int] | None = None,
@@ -69,6 +70,8 @@ def denoise_latent(
 
     latent: raw latent [B, C, T, H, W]; zeros to make a clip from nothing. When the first noise level is below the
         maximum its content shows through (video to video).
+    guidance_until: guidance ends below this level, a timestep as a share of the highest, 0 to 1 (guidance in an
+        interval, arXiv:2404.07724; the steps after it need no negative prompt and take half the time).
     noise_mask: [B or 1, 1, T, H, W] or as `expand_mask` takes it, 1 = generate, 0 = keep; kept parts come out as they
         went in.
     noise_numbers: which of the seed's noises each clip gets, see `cpu_noise`.
@@ -98,7 +101,7 @@ def denoise_latent(
         known = Known(clean, expand_mask(noise_mask, latent.shape).to(device, torch.float32), noise)
     if noisy is None:
         x = _noised(objective, clean, noise, float(conditioning.sigmas[0]))
-    denoiser = Denoiser(model, objective, conditioning.to(device), guidance_scale, len(latent), known)
+    denoiser = Denoiser(model, objective, conditioning.to(device), guidance_scale, len(latent), known, guidance_until)
     x = sample(
         sampler,
         denoiser,

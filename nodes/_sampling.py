@@ -34,6 +34,7 @@ class Run:
     cfg: float
     sampler: str
     output_device: Any
+    cfg_until: float = 0.0
 
 
 def prepare(model: Any, positive: Any, negative: Any, plan: Plan, output_device: Any) -> Any:
@@ -113,6 +114,7 @@ def denoise(
         samples,
         seed=run.seed,
         guidance_scale=run.cfg,
+        guidance_until=run.cfg_until,
         sampler=run.sampler,
         noise_mask=latent.get("noise_mask"),
         noise_numbers=latent.get("batch_index"),
@@ -126,6 +128,7 @@ def denoise(
         "sha256": model.sha256,
         "seed": run.seed,
         "cfg": run.cfg,
+        "cfg_until": run.cfg_until,
         "sampler": run.sampler,
         "latent": list(samples.shape),
         "device": str(model.device),

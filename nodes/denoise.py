@@ -53,6 +53,18 @@ class SoraDiTDenoise(io.ComfyNode):
                     "heun: finer, but each step takes twice as long. ddim: as euler. ddpm: adds fresh noise at each "
                     "step, needs many steps.",
                 ),
+                io.Float.Input(
+                    "cfg_until",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=0.01,
+                    optional=True,
+                    tooltip="Where guidance ends: at the noise level, 0 to 1, below which the model goes on by itself, "
+                    "in half the time. 0 guides every step. 0.9 (starter) guides what is decided first, what is where, "
+                    "and draws no second balloon later.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -65,8 +77,8 @@ class SoraDiTDenoise(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, conditioning, latent, seed, cfg, sampler) -> io.NodeOutput:
-        run = _sampling.Run(seed, cfg, sampler, host.result_device())
+    def execute(cls, model, conditioning, latent, seed, cfg, sampler, cfg_until=0.0) -> io.NodeOutput:
+        run = _sampling.Run(seed, cfg, sampler, host.result_device(), cfg_until)
         filled, facts = _sampling.denoise(model, conditioning, latent, run, lambda total: host.progress(cls, total))
         host.record(cls, **facts)
         return io.NodeOutput(filled)

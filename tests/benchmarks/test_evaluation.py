@@ -256,9 +256,11 @@ def test_the_table_accepts_good_clips_and_refuses_bad_ones(reference):
 # -- clips -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("sampler", "guidance"), [("euler", 3.0), ("ddpm", 1.0)])
-def test_a_batch_of_prompts_is_what_the_nodes_make_one_by_one(bundle, sampler, guidance):
-    sampling = generation.Sampling(steps=3, guidance=guidance, sampler=sampler, shift=2.0)
+@pytest.mark.parametrize(
+    ("sampler", "guidance", "until"), [("euler", 3.0, 0.0), ("heun", 3.0, 0.8), ("ddpm", 1.0, 0.0)]
+)
+def test_a_batch_of_prompts_is_what_the_nodes_make_one_by_one(bundle, sampler, guidance, until):
+    sampling = generation.Sampling(steps=3, guidance=guidance, sampler=sampler, shift=2.0, guidance_until=until)
     prompts = ["a red balloon", "night", "the open sea by day"]
     clips = generation.generate(bundle, prompts, 7, SIZE, sampling, batch=2)
     assert clips.shape == (3, 5, 16, 24, 3)
@@ -266,6 +268,7 @@ def test_a_batch_of_prompts_is_what_the_nodes_make_one_by_one(bundle, sampler, g
         latent = denoise_latent(
             bundle.transformer, generation.conditioning_for(bundle, prompt, sampling),
             torch.zeros(generation.latent_shape(bundle, SIZE)), seed=7 + i, guidance_scale=guidance, sampler=sampler,
+            guidance_until=until,
         )  # fmt: skip
         with torch.inference_mode():
             one = to_frames(bundle.autoencoder.decode(latent))

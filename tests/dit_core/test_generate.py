@@ -91,6 +91,31 @@ def test_guidance_scale_one_runs_the_prompt_alone(model):
 
 
 @pytest.mark.parametrize("objective", ["flow", "epsilon", "v"])
+def test_guidance_ends_where_it_is_told_to(objective):
+    model = make(objective=objective)
+    c, kind = conditioning(model, 5), model_objective(model.config)
+    until = (c.timesteps[2] / kind.timestep_max).item() - 1e-3  # levels 0, 1 and 2 are above it
+    make_denoiser = lambda scale, end=0.0: Denoiser(model, kind, c, scale, 2, guidance_until=end)  # noqa: E731
+    ended, guided, alone = make_denoiser(4.0, until), make_denoiser(4.0), make_denoiser(1.0)
+    x = torch.randn(2, 4, 3, 4, 4)
+    with torch.no_grad():
+        for index in range(5):
+            assert torch.equal(ended(x, index), (guided if index < 3 else alone)(x, index))
+            assert not torch.equal(guided(x, index), alone(x, index))
+
+
+def test_steps_after_guidance_need_no_negative_prompt(model):
+    latent = torch.zeros(1, 4, 3, 4, 4)
+    alone = denoise_latent(model, conditioning(model, negative=False), latent, seed=1)
+    never = denoise_latent(
+        model, conditioning(model, negative=False, denoise=0.5), latent, seed=1, guidance_scale=4.0, guidance_until=1.0
+    )
+    assert torch.isfinite(never).all() and never.shape == alone.shape
+    with pytest.raises(SoraDiTError, match="without a negative prompt"):
+        denoise_latent(model, conditioning(model, negative=False), latent, seed=1, guidance_scale=4.0, guidance_until=1)
+
+
+@pytest.mark.parametrize("objective", ["flow", "epsilon", "v"])
 def test_one_step_equals_the_formula_with_guidance(objective):
     model = make(objective=objective)
     c = conditioning(model, 5)

@@ -90,4 +90,4 @@ def test_the_text_is_there_once_for_all_clips_of_a_batch():
     prompts = [Prompt(torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool)) for _ in range(2)]
     plan = combine(model, objective, make_sigmas(objective, 3), *prompts)
     many = Denoiser(model, objective, plan, 2.0, batch=8)
-    assert {len(keys) for keys, _ in many.text.pairs} == {2}
+    assert {len(keys) for keys, _ in many.both.text.pairs} == {2}

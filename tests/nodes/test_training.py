@@ -387,7 +387,7 @@ def test_another_training_under_the_same_name_is_said(train, say, folder):
     train(steps=2)
     with pytest.raises(SoraDiTError) as caught:
         train(steps=4, learning_rate=0.1)
-    assert "training.lr was 0.003 and is 0.1." in str(caught.value)
+    assert "learning_rate (0: the usual one of the optimiser) was 0.003 and is 0.1." in str(caught.value)
     assert "or another name for run to begin anew" in str(caught.value)
     with pytest.raises(SoraDiTError, match="batch"):
         train(steps=4, batch=3)
