@@ -112,8 +112,11 @@ def parser() -> argparse.ArgumentParser:
     run = command("run", parents=[workflow, common], help="run a workflow")
     run.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     run.add_argument("--dtype", default="auto", help="auto (default), float32, bfloat16, float16")
-    run.add_argument("--quiet", action="store_true", help="no progress")
-    command("check", parents=[workflow, common], help="check a workflow without running it")
+    run.add_argument("--quiet", action="store_true", help="no progress; remarks and warnings are still told")
+    check = command("check", parents=[workflow, common], help="check a workflow without running it")
+    for name in ("--device", "--dtype"):  # a line that runs can be checked as it is
+        check.add_argument(name, default="auto", help=argparse.SUPPRESS)
+    check.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
     nodes = command("nodes", parents=[common], help="list the nodes, or describe one")
     nodes.add_argument("node", nargs="?", help="id or name of a node to describe")
     convert = command("convert", parents=[common], help="editor format to API format")

@@ -22,7 +22,7 @@ from .json_file import prompt_of, read_json
 from .problems import Problem, UsageError, WorkflowError, did_you_mean, errors, nearest, shown
 from .registry import Registry, load_registry
 from .run import Job, RunResult, open_job, run_job
-from .session import NoProgress, Session
+from .session import Session
 from .streams import say
 
 LONGEST_NAME = 120  # characters of a path in a sentence
@@ -67,11 +67,11 @@ def _find_home(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """`sora-dit run FILE`."""
     from .execute import Runner
-    from .progress import TextProgress
+    from .progress import NotesOnly, TextProgress
     from .run_errors import RunError
 
     cancel = threading.Event()
-    session = _session(options, progress=NoProgress() if options.quiet else TextProgress(sys.stderr), cancel=cancel)
+    session = _session(options, progress=(NotesOnly if options.quiet else TextProgress)(sys.stderr), cancel=cancel)
     with stop_signals(cancel):
         try:
             job = open_job(options.file, session, options.set, options.seed)

@@ -33,12 +33,13 @@ THE_USER = ""  # the consumer of output nodes; no node has this id
 
 @dataclass
 class Result:
-    """What one node gave: a list per output, what it shows, and the facts and remarks it made on the way."""
+    """What one node gave: a list per output, what it shows, and on the way: facts, remarks, files written."""
 
     outputs: list[list[Any]]
     ui: dict[str, list[Any]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
 
 
 @dataclass
@@ -118,7 +119,7 @@ class _Run:
             self.runner.cache = {
                 key: one
                 for key, one in self.runner.cache.items()
-                if key in wanted and all(path.exists() for path in _saved(one.ui, self.session))
+                if key in wanted and all(path.exists() for path in (*one.written, *_saved(one.ui, self.session)))
             }
         first: dict[str, str] = {}
         for index, node_id in enumerate(order):
@@ -194,6 +195,7 @@ class _Run:
         try:
             if await self._asks_for_more(node):
                 return
+            before = len(self.session.written)
             results = await call_all(node, "execute", self._gather(node)[0], self.session)
             outputs, ui = merge_outputs(node, results)
         except (Cancelled, RunError):
@@ -205,7 +207,7 @@ class _Run:
         facts["seconds"] = round(seconds, 4)
         self.outcome.seconds[node_id] = seconds
         notes = [one for one in self.session.notes if one.node_id == node_id]
-        self._finish(node_id, Result(outputs, ui, facts, notes))
+        self._finish(node_id, Result(outputs, ui, facts, notes, self.session.written[before:]))
         self.session.progress.node_finished(running, seconds, cached=False)
 
     async def _asks_for_more(self, node: PlannedNode) -> bool:
@@ -245,6 +247,7 @@ class _Run:
         self.outcome.cached.append(node_id)
         for note in result.notes:
             self.session.notes.append(Note(node_id, node.title, note.text))
+        self.session.written += result.written
         self._finish(node_id, result)
         self.session.progress.node_finished(running, 0.0, cached=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
@@ -42,6 +43,22 @@ def cut(text: str, room: int) -> str:
     while text and columns(text) > room - 3:
         text = text[:-1]
     return text + "..."
+
+
+class NotesOnly(NoProgress):
+    """Only remarks, for `--quiet`: a script that wants no progress still wants to know what was done otherwise."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def note(self, node: RunningNode | None, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the stream took no more
+            print(note_line(node, text), file=self.stream, flush=True)
+
+
+def note_line(node: RunningNode | None, text: str) -> str:
+    """A remark, with the node that made it."""
+    return f"note: {node.title} (node {node.node_id}): {text}" if node else f"note: {text}"
 
 
 class TextProgress(NoProgress):
@@ -94,7 +111,7 @@ class TextProgress(NoProgress):
 
     def note(self, node: RunningNode | None, text: str) -> None:
         with self.lock:
-            self._line(f"note: {node.title} (node {node.node_id}): {text}" if node else f"note: {text}")
+            self._line(note_line(node, text))
 
     def run_finished(self) -> None:
         with self.lock:

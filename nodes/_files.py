@@ -76,6 +76,8 @@ def find_model(name: str, roots: Sequence[Path], allow_absolute: bool = False, w
         if name and _is_file(path) and _inside(path, root):
             return path
     looked = ", ".join(dict.fromkeys(str(root) for root in roots))
+    if not roots:
+        raise SoraDiTError(f"There is no {what} file {_quoted(name)}, and no folder of models to look in.")
     if name and not absolute and not any(_inside(root / name, root) for root in roots):
         raise SoraDiTError(f"{_quoted(name)} leads out of the model folders. Looked in: {looked}.")
     known = [*list_models(roots), *([STARTER] if what == "model" else [])]

@@ -18,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from ..dit_core.errors import SoraDiTError
 from . import _files, _training_files
 
 # ComfyUI imports both before it loads any pack; a package that merely has such a name is not ComfyUI.
@@ -152,8 +153,11 @@ def model_target(name: str, kind: str = "model") -> Path:
     """The file that a new model ("model") or LoRA ("lora") called `name` is to be written to.
 
     In the folder of its kind (sora_dit, loras) in the first models folder, or in the output folder if there is none.
-    Raises `SoraDiTError` for no name.
+    Raises `SoraDiTError` for no name, and for that of the starter, which would hide the pack's own.
     """
+    starter = Path(_files.STARTER).stem
+    if kind == "model" and str(name or "").strip().removesuffix(".safetensors") == starter:
+        raise SoraDiTError(f'"{starter}" is the starter that comes with the pack; expected another name.')
     kind = _files.KINDS[kind][0]
     folder = _surroundings().new_model_root(kind) or _surroundings().folder("output") / "models" / kind
     return _training_files.weights_file(folder, name)

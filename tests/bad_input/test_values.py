@@ -154,3 +154,10 @@ def test_prompt(desk, changed_graph, prompt, words):
     outcome = desk.does("run", "flow.json", code=0, words=words)
     assert outcome.err.count("note: Prompt") == len(words)
     desk.does("run", "flow.json", "--set", f"Negative prompt.text={prompt}", code=0)
+
+
+def test_quiet_still_tells_what_was_done_otherwise(desk, changed_graph):
+    desk.write("flow.json", changed_graph({"2.inputs.text": "a (red:1.4) balloon"}))
+    words = ["note: Prompt (node 2): This model reads (red:1.4)"]
+    outcome = desk.does("run", "flow.json", "--quiet", code=0, words=words)
+    assert len(outcome.err.splitlines()) == 1

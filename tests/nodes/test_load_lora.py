@@ -149,6 +149,12 @@ def test_a_lora_for_another_model_is_refused_with_names(say, parts, loras):
     assert f"layer {LAYER}: the LoRA is for a matrix [4, 4]" in words and "the model's is [32, 24]" in words
 
 
+def test_without_a_models_folder_nothing_leads_out_of_one(station, session):
+    session.models_dirs = []
+    words = station["LoadLora"].validate_inputs(lora="x.safetensors")
+    assert 'There is no LoRA file "x.safetensors", and no folder of models to look in.' in words
+
+
 def test_remarks_name_what_did_not_match_and_another_base(run, session, parts, make_lora, loras):
     from safetensors.torch import load_file
 

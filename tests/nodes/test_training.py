@@ -361,6 +361,11 @@ def test_new_models_go_into_their_folder_not_into_that_of_others(go, parts, own_
 # --- What does not go together -----------------------------------------------------------------------------------
 
 
+def test_a_model_may_not_hide_the_starter(station):
+    words = station["SaveModel"].validate_inputs(name="sora-dit-starter.safetensors")
+    assert '"sora-dit-starter" is the starter that comes with the pack; expected another name.' in words
+
+
 def test_parts_of_different_models_are_refused_in_words(say, go, parts, latents, make_model, train):
     make_model("eight.safetensors", channels=8)
     model, _, vae = go("LoadModel", model="eight.safetensors")

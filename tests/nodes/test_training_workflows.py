@@ -12,7 +12,7 @@ from sora_dit.dit_core.checkpoint import read_header
 from sora_dit.dit_core.lora import read_lora_header
 from sora_dit.dit_core.media import read_video, write_video
 from sora_dit.dit_core.watch import read_log, read_samples
-from sora_dit.headless import run_workflow
+from sora_dit.headless import Runner, run_workflow
 
 FOLDER = Path(sora_dit.__file__).parent / "workflows"
 REAL_CLIPS = Path(sora_dit.__file__).resolve().parent.parent / "shared" / "clips"
@@ -149,6 +149,18 @@ def test_a_lora_from_a_few_clips(flow, clips, tmp_path, models):
     )  # fmt: skip
     second = read_lora_header(models / "loras" / "second.safetensors")
     assert second.base_sha256 != header.base_sha256, "beside the plain model it is half of what was trained"
+
+
+def test_a_model_that_need_not_be_saved_again_is_still_named(tmp_path, models):
+    runner = Runner()
+    load = {"model": "tiny.safetensors", "device": "cpu", "dtype": "auto"}
+    save = {"name": "mine", "dtype": "float16", "overwrite": True, "model": ["1", 0]}
+    graph = {
+        "1": {"class_type": "SoraDiTLoadModel", "inputs": load},
+        "2": {"class_type": "SoraDiTSaveModel", "inputs": save},
+    }
+    first, second = (run_workflow(graph, output=tmp_path, models=models, runner=runner) for _ in range(2))
+    assert first.outputs == second.outputs == [models / "sora_dit" / "mine.safetensors"] and second.cached
 
 
 def test_the_whole_recipe_of_a_starter(flow, tmp_path, models):
