@@ -186,11 +186,13 @@ def curves(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     log = read_log(folder)
     target = Path(options.output) if options.output else folder / "curves.png"
+    samples = read_samples(folder) if options.samples else []
+    if options.samples and not samples:
+        raise UsageError(f"{folder} holds no samples; the training makes some when it is given prompts for them.")
+    if options.samples and Path(options.samples).absolute() == target.absolute():
+        raise UsageError(f"--samples and --output are both {options.samples}; expected two files.")
     written = [save_picture(draw_curves(log), target)]
     if options.samples:
-        samples = read_samples(folder)
-        if not samples:
-            raise UsageError(f"{folder} holds no samples; the training makes some when it is given prompts for them.")
         written.append(save_picture(draw_strip(samples), Path(options.samples)))
     if options.json:
         _write_json({"status": "done", "outputs": [str(one) for one in written], "summary": summary(log, False),

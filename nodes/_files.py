@@ -138,6 +138,10 @@ def find_input(name: str, folder_of: Callable[[str], Path], allow_absolute: bool
     if not _is_file(path):
         close = difflib.get_close_matches(plain, list_media(folder, "video"), n=1, cutoff=0.5)
         hint = f' Did you mean "{close[0]}"?' if close else ""
+        if kind == "input" and _is_file(folder_of("output") / plain):
+            hint = f' For the one in the output folder, write "{plain} [output]".'
+        elif allow_absolute and _is_file(here := Path(plain).absolute()):
+            hint = f" For the one at {here}, give that whole path."
         missing = "" if folder.is_dir() else ", which does not exist"
         raise SoraDiTError(f"There is no file {_quoted(plain)} in the {kind} folder {folder}{missing}.{hint}")
     return path

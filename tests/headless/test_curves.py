@@ -35,5 +35,6 @@ def test_what_is_wrong_is_said(folder, capsys, tmp_path):
     assert "does not exist" in capsys.readouterr().err
     assert main(["curves", str(folder), "--samples", str(folder / "strip.png")]) == 2
     assert "holds no samples" in capsys.readouterr().err
+    assert not list(folder.glob("*.png")), "nothing is drawn by half"
     assert main(["curves", str(folder), "-o", str(folder / "curves.txt")]) == 2
     assert "expected .png" in capsys.readouterr().err

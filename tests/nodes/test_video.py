@@ -186,6 +186,8 @@ def test_load_reads_a_part(save, run):
 def test_load_finds_files_in_input_and_output(save, run, station, session):
     path = save(clip(1))
     assert run("LoadVideo", video=f"{path.name} [output]")[3] == 1
+    words = station["LoadVideo"].validate_inputs(video=path.name)
+    assert f'For the one in the output folder, write "{path.name} [output]".' in words
     (session.input_dir / "mine.mp4").write_bytes(path.read_bytes())
     (session.input_dir / "notes.txt").write_text("no video")
     assert station["LoadVideo"].INPUT_TYPES()["required"]["video"][1]["options"] == ["mine.mp4"]
