@@ -232,6 +232,9 @@ def bytes_of(picture: Any) -> Any:
 
 def _about_skies(clips: Any) -> str:
     examples = "\n".join(f"  {clips.captions(index)[0]}" for index in range(min(5, len(clips))))
+    kind = clips.fingerprint().kind
+    if kind != "synthetic skies":
+        return f"{_count(len(clips), 'clip')} of {kind}; not examined. Captions such as:\n{examples}\n"
     return (
         f"{_count(len(clips), 'rendered sky', 'rendered skies')}, each {clips.bucket(0)}. They are made from numbers, "
         f"so nothing can be wrong with them. Captions such as:\n{examples}\n"

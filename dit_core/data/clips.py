@@ -51,10 +51,17 @@ class TrainingClips(Protocol):
         """Wordings of clip `index`, at least one; ("",) for a clip without words."""
 
     def clip(self, index: int) -> Tensor:
-        """`[3, F, H, W]` float32 in -1..1."""
+        """`[3, F, H, W]` float32 in -1..1. Raises `MediaError` where it cannot be read: it is skipped and counted."""
 
     def fingerprint(self) -> Fingerprint:
         """What the data are; equal for equal data."""
+
+    def by_bucket(self) -> dict[Bucket, list[int]]:
+        """Clip numbers of each bucket that has any, sorted by bucket."""
+        groups: dict[Bucket, list[int]] = {}
+        for index in range(len(self)):
+            groups.setdefault(self.bucket(index), []).append(index)
+        return dict(sorted(groups.items()))
 
 
 @dataclass(frozen=True)
@@ -153,13 +160,6 @@ class ClipSet(TrainingClips):
                 "looked through. It was changed since: look through the folder again."
             )
         return torch.stack([fitted[number] for number in window.frames], 1)
-
-    def by_bucket(self) -> dict[Bucket, list[int]]:
-        """Clip numbers of each bucket that has any."""
-        groups: dict[Bucket, list[int]] = {}
-        for index, window in enumerate(self.windows):
-            groups.setdefault(window.bucket, []).append(index)
-        return dict(sorted(groups.items()))
 
     def fingerprint(self) -> Fingerprint:
         """Bytes, captions and cutting of every file, and the rules. Names count, the folder's place does not."""
@@ -277,10 +277,6 @@ class SkyClips(TrainingClips):
         """`[3, F, H, W]` float32 in -1..1."""
         self._check(index)
         return self._source.clips(index, 1, self._device)[0].cpu()
-
-    def by_bucket(self) -> dict[Bucket, list[int]]:
-        """All clip numbers, under the one bucket."""
-        return {self.bucket(0): list(range(self._count))}
 
     def fingerprint(self) -> Fingerprint:
         """The seed and settings of the source, and how many clips and wordings."""

@@ -13,19 +13,21 @@ from ..errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .clips import ClipSet
+    from .clips import TrainingClips
 
 _GAP, _LABEL, _LINE = 8, 150, 14  # pixels: between clips, width of a row's title, height of a line of text
 _PAPER, _INK, _FAINT = (250, 250, 248), (20, 20, 20), (110, 110, 110)
 
 
-def contact_sheet(clips: ClipSet, clips_in_row: int, height: int) -> Image:
+def contact_sheet(clips: TrainingClips, clips_in_row: int, height: int) -> Image:
     """See `Report.contact_sheet`."""
     from PIL import Image
 
     groups = clips.by_bucket()
     if not groups:
-        raise DataError(f"{clips.survey.folder} gives no clips, so there is nothing to show; see the report's text.")
+        survey = getattr(clips, "survey", None)
+        place = "The data set" if survey is None else survey.folder
+        raise DataError(f"{place} gives no clips, so there is nothing to show; see the report's text.")
     rows = []
     for bucket, members in groups.items():
         count = min(clips_in_row, len(members))
@@ -45,7 +47,7 @@ def _clips(count: int) -> str:
     return "1 clip" if count == 1 else f"{count} clips"
 
 
-def _cell(clips: ClipSet, index: int, height: int) -> Image:
+def _cell(clips: TrainingClips, index: int, height: int) -> Image:
     """First, middle and last frame of a clip side by side, its name and caption below."""
     from PIL import Image, ImageDraw
 

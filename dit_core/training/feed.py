@@ -105,9 +105,7 @@ class ClipFeed:
     def __init__(self, clips: TrainingClips, batch: int, seed: int = 0) -> None:
         self.clips, self.size_of_batch, self.seed = clips, batch, seed
         self.skipped: dict[int, str] = {}
-        self._by_bucket: dict[Bucket, list[int]] = {}
-        for index in range(len(clips)):
-            self._by_bucket.setdefault(clips.bucket(index), []).append(index)
+        self._by_bucket = clips.by_bucket()
         self._held: OrderedDict[int, Tensor] = OrderedDict()
         self._held_bytes = 0
         self._smallest = min(map(_volume, self._by_bucket))

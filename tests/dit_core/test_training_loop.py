@@ -84,6 +84,29 @@ def test_schedules():
     assert [learning_rate(s, 110, 10, 0.3, schedule="constant") for s in (4, 10, 109)] == [0.5, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("schedule", ["wsd", "cosine"])
+def test_the_optimiser_has_the_rate_that_the_schedule_says(tmp_path, schedule):
+    toy, rates = Toy(tmp_path, lr=0.01), []
+
+    def step(number):
+        rates.append(toy.state.optimisers[0].param_groups[0]["lr"])
+        return Toy.step(toy, number)
+
+    toy.step = step
+    toy.run(20, warmup=5, schedule=schedule, decay=0.5)
+    assert rates == pytest.approx([0.01 * learning_rate(k, 20, 5, 0.5, schedule=schedule) for k in range(20)])
+
+
+def test_a_large_gradient_is_shortened_and_logged_in_its_length(tmp_path):
+    toy = Toy(tmp_path, spoil=lambda number, loss: 1e4 * loss)
+    toy.state.optimisers[0] = torch.optim.SGD([{"params": list(toy.layer.parameters()), "peak_lr": 0.1}], lr=0.1)
+    before = torch.cat([p.detach().flatten().clone() for p in toy.layer.parameters()])
+    toy.run(1, clip=0.5)
+    after = torch.cat([p.detach().flatten() for p in toy.layer.parameters()])
+    assert (after - before).norm().item() == pytest.approx(0.1 * 0.5, rel=1e-3)
+    assert lines(tmp_path)[0]["gradient_norm"] > 100
+
+
 def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path):
     toy, alone = Toy(tmp_path / "a", lr=0.1), Toy(tmp_path / "b", lr=0.1)
     toy.run(2, accumulate=3, clip=NEVER)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sora_dit.dit_core.data import Bucket, Fingerprint, TrainingClips
 from sora_dit.dit_core.errors import Cancelled
 from sora_dit.dit_core.media import write_video
+from sora_dit.nodes import _training_data
 
 
 @pytest.fixture
@@ -144,3 +146,29 @@ def test_caching_that_is_stopped_says_that_its_work_is_kept(go, parts, session, 
     session.cancel.set()
     with pytest.raises(Cancelled, match="what is encoded so far is kept, queue it again to go on"):
         go("CacheLatents", clips=clips, vae=parts[2], clip=parts[1], name="mine")
+
+
+class Greys(TrainingClips):
+    """A data set of one's own, as README's table says: five grey clips."""
+
+    def __len__(self):
+        return 5
+
+    def bucket(self, index):
+        return Bucket(5, 16, 16 + 16 * (index % 2))
+
+    def captions(self, index):
+        return (f"grey number {index}",)
+
+    def clip(self, index):
+        bucket = self.bucket(index)
+        return torch.full((3, bucket.frames, bucket.height, bucket.width), index / 5)
+
+    def fingerprint(self):
+        return Fingerprint("greys", {}, {})
+
+
+def test_the_doctor_takes_any_data_set_and_says_that_it_knows_nothing_of_it():
+    text, sheet = _training_data.examined(Greys(), 2, 32)
+    assert text.startswith("5 clips of greys; not examined.") and "grey number 0" in text
+    assert sheet.shape[0] == 1 and sheet.shape[3] == 3
