@@ -36,7 +36,7 @@ class Sampling:
     schedule: str = "auto"
     shift: float = 0.0  # 0 = the model's own
     negative: str = ""
-    guidance_until: float = 0.9  # share of the highest timestep
+    guidance_until: float = 0.7  # share of the highest timestep
 
 
 @dataclass(frozen=True)
