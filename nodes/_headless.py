@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ class Headless:
 
     def model_roots(self, kinds: tuple[str, ...]) -> list[Path]:
         made_here = Path(self.session.output_dir) / "models"  # see `host.model_target`
-        return _files.roots_in([*self.session.models_dirs, *([made_here] if made_here.is_dir() else [])], kinds)
+        found = [made_here] if os.path.isdir(made_here) else []  # False, too, for a name that no folder can have
+        return _files.roots_in([*self.session.models_dirs, *found], kinds)
 
     def new_model_root(self, kind: str) -> Path | None:
         return next((Path(folder) / kind for folder in self.session.models_dirs), None)

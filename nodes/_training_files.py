@@ -132,7 +132,7 @@ def find_folder(name: str, folder: Path, allow_absolute: bool = False) -> Path:
     if not path.is_dir():
         close = difflib.get_close_matches(plain, list_folders(folder), n=1, cutoff=0.5)
         hint = f' Did you mean "{close[0]}"?' if close else ""
-        if allow_absolute and (here := Path(plain).expanduser().absolute()).is_dir():
+        if allow_absolute and os.path.isdir(here := os.path.abspath(os.path.expanduser(plain))):
             hint = f" For the one at {here}, give that whole path."
         raise SoraDiTError(f'There is no folder "{plain[:100]}" in the input folder {folder}.{hint}')
     return path
