@@ -278,6 +278,10 @@ class SkyClips(TrainingClips):
         self._check(index)
         return self._source.clips(index, 1, self._device)[0].cpu()
 
+    def by_bucket(self) -> dict[Bucket, list[int]]:
+        """All clip numbers, under the one bucket: there may be millions."""
+        return {self.bucket(0): list(range(self._count))}
+
     def fingerprint(self) -> Fingerprint:
         """The seed and settings of the source, and how many clips and wordings."""
         rules = {key: str(value) for key, value in self._source.settings().items()}
