@@ -99,7 +99,7 @@ def test_copy_to_train(of):
 
 def test_offload(of):
     assert of["layers"] > 10 and of["far"] < 1e-4
-    assert of["memory"] == 2 * (3 * 2 * 3) * 8 * 24 * 4  # two prompts, 18 tokens, eight vectors each, float32
+    assert of["memory"] == 2 * (3 * 2 * 3) * 10 * 24 * 4  # two prompts, 18 tokens, ten vectors each, float32
     assert all(kind != "NoneType" for kind in of["patchers"])
 
 
