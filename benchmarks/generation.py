@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from sora_dit.dit_core.checkpoint import Bundle
-from sora_dit.dit_core.conditioning import Conditioning, Prompt, PromptConditioning, combine, join_texts
+from sora_dit.dit_core.conditioning import Conditioning, Prompt, PromptConditioning, combine, guided_levels, join_texts
 from sora_dit.dit_core.diffusion.guidance import classifier_free
 from sora_dit.dit_core.diffusion.noise import SeededNoise, cpu_noise
 from sora_dit.dit_core.diffusion.objectives import Objective
@@ -69,9 +69,8 @@ class PromptBatch:
     ) -> None:
         self.model, self.objective, self.guidance = model, objective, guidance
         self.sigmas = prompts[0].sigmas.tolist()
-        levels = (prompts[0].timesteps / objective.timestep_max).tolist()
-        self.guided = [guidance != 1.0 and level >= until for level in levels]
-        self.rows = len(levels)
+        self.guided = guided_levels(prompts[0], objective, guidance, until)
+        self.rows = len(prompts[0].timesteps)
         positive = [p.positive[0] for p in prompts]
         self.alone = self._joined(positive)
         self.both = self._joined(positive + [p.negative[0] for p in prompts]) if any(self.guided) else self.alone

@@ -202,8 +202,7 @@ class Denoiser:
         self.model, self.objective, self.known, self.scale = model, objective, known, guidance_scale
         self.sigmas = conditioning.sigmas.tolist()
         self.rows = len(conditioning.timesteps)
-        levels = (conditioning.timesteps / objective.timestep_max).tolist()
-        self.guided = [guidance_scale != 1.0 and level >= guidance_until for level in levels]
+        self.guided = guided_levels(conditioning, objective, guidance_scale, guidance_until)
         self.positives = len(conditioning.positive)
         prompts = list(conditioning.positive)
         still = torch.zeros(batch, 1, dtype=torch.bool) if known is None else self._still_patches(known)
@@ -248,6 +247,11 @@ class Denoiser:
         if count == split:
             return positive
         return classifier_free(positive, average(parts[split:], prompts.weights[split:]), self.scale)
+
+
+def guided_levels(conditioning: Conditioning, objective: Objective, scale: float, until: float) -> list[bool]:
+    """For each of `conditioning.timesteps`, whether the negative prompt runs too: not below `until` of the highest."""
+    return [scale != 1.0 and level >= until for level in (conditioning.timesteps / objective.timestep_max).tolist()]
 
 
 def average(predictions: list[Tensor], weights: list[float]) -> Tensor:
