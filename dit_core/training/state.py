@@ -84,7 +84,8 @@ class TrainingState:
         for name, optimiser in self._named_optimisers():
             tensors |= {f"optimiser.{name}.{k}": v for k, v in _optimiser_tensors(optimiser, names).items()}
         tensors = {name: tensor.detach() for name, tensor in tensors.items()}
-        parts = {"position": self.position, "settings": self.settings, "watch": self.watch}
+        groups = {name: [_counters(group) for group in one.param_groups] for name, one in self._named_optimisers()}
+        parts = {"position": self.position, "settings": self.settings, "watch": self.watch, "groups": groups}
         metadata = {name: json.dumps(value) for name, value in parts.items()}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +134,7 @@ class TrainingState:
                 now = {name: self.position[name] for name in ("precision",) if name in self.position}
                 self.position |= json.loads(metadata["position"]) | now  # it may be another machine
                 self.watch = json.loads(metadata.get("watch", "{}"))
+                groups = json.loads(metadata.get("groups", "{}"))
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise CheckpointError(
                 f"Training state {self.path}: cannot be read ({error}); expected a whole safetensors "
@@ -148,6 +150,8 @@ class TrainingState:
         names = self._parameter_names()
         for name, optimiser in self._named_optimisers():
             self._load_optimiser(optimiser, names, _under(tensors, f"optimiser.{name}."))
+            for group, saved in zip(optimiser.param_groups, groups.get(name, ()), strict=False):
+                group.update(saved)
         return True
 
     def all_optimisers(self) -> list[torch.optim.Optimizer]:
@@ -184,6 +188,9 @@ class TrainingState:
             )
         state = {index: by_name[name] for index, name in enumerate(ordered) if name in by_name}
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        for entry, saved in zip(optimiser.state.values(), state.values(), strict=True):
+            # torch gives states the type of their parameter; what was kept in another one goes on in that
+            entry |= {k: v.to(entry[k].device) for k, v in saved.items() if v.dtype != torch.as_tensor(entry[k]).dtype}
 
     def _check_settings(self, saved: dict[str, Any]) -> None:
         differ = differences(saved, self.settings, self.defaults)
@@ -196,6 +203,12 @@ class TrainingState:
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _counters(group: dict[str, Any]) -> dict[str, Any]:
+    """What an optimiser keeps in a group of parameters, such as a count of its steps; the loop sets the rates."""
+    kept = {key: value for key, value in group.items() if key not in ("lr", "peak_lr")}
+    return {key: value for key, value in kept.items() if type(value) in (int, float)}  # flags are of the device
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensor]:

@@ -47,6 +47,44 @@ def test_what_an_optimiser_remembers_goes_to_the_parameter_of_that_name(tmp_path
             torch.testing.assert_close(now[key], then[key], atol=0, rtol=0)
 
 
+class Counting(torch.optim.Optimizer):
+    """Steps are counted in the group of parameters, a sum of gradients is kept in bfloat16: as a third party might."""
+
+    def __init__(self, parameters, lr: float) -> None:
+        super().__init__(parameters, {"lr": lr, "taken": 0, "nesterov": False})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            group["taken"] += 1
+            for p in group["params"]:
+                total = self.state[p].setdefault("total", torch.zeros_like(p, dtype=torch.bfloat16))
+                total += p.grad
+                p -= group["lr"] / group["taken"] * total
+
+
+def test_an_optimiser_that_counts_by_group_and_keeps_another_type_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    make = lambda named, lr, weight_decay, dtype: [Counting([p for _, p in named], lr)]  # noqa: E731
+    monkeypatch.setitem(OPTIMISERS, "counting", make)
+
+    def steps(net, optimisers, count: int) -> None:
+        for _ in range(count):
+            net.zero_grad()
+            (net.a.weight.square().sum() * 0.37 + net.b.weight.sin().sum()).backward()
+            optimisers[0].step()
+
+    _, straight, optimisers = trained(tmp_path / "straight", "ab", "counting")
+    steps(straight, optimisers, 6)
+    state, net, optimisers = trained(tmp_path / "stopped", "ab", "counting")
+    steps(net, optimisers, 3)
+    state.save()
+    again, net, optimisers = trained(tmp_path / "stopped", "ab", "counting")
+    assert again.load() and optimisers[0].param_groups[0]["taken"] == 3
+    assert {entry["total"].dtype for entry in optimisers[0].state.values()} == {torch.bfloat16}
+    steps(net, optimisers, 3)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), straight.parameters(), strict=True))
+
+
 def test_what_an_optimiser_remembers_is_never_dropped_in_silence(tmp_path):
     """As for a state of an older version, or one of which a part was renamed."""
     state, net, optimisers = trained(tmp_path, "ab", "adamw")
