@@ -105,13 +105,14 @@ def _watched(cls: type, batches: Iterable[Any]) -> Iterator[Any]:
 
 def _decoded(clips: Any, wanted: int) -> Iterator[tuple[str, Any]]:
     """(name, clip) at even distances, from each such place the first that can be decoded."""
+    from ..dit_core.data import clip_of
     from ..dit_core.errors import MediaError
 
     apart = -(-len(clips) // min(wanted, len(clips)))
     for first in range(0, len(clips), apart):
         for index in range(first, min(first + apart, len(clips))):
             with suppress(MediaError):
-                yield clips.name(index), clips.clip(index)
+                yield clips.name(index), clip_of(clips, index)
                 break
 
 

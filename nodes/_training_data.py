@@ -231,7 +231,9 @@ def bytes_of(picture: Any) -> Any:
 
 
 def _about_skies(clips: Any) -> str:
-    examples = "\n".join(f"  {clips.captions(index)[0]}" for index in range(min(5, len(clips))))
+    from ..dit_core.data import captions_of
+
+    examples = "\n".join(f"  {captions_of(clips, index)[0]}" for index in range(min(5, len(clips))))
     kind = clips.fingerprint().kind
     if kind != "synthetic skies":
         return f"{_count(len(clips), 'clip')} of {kind}; not examined. Captions such as:\n{examples}\n"

@@ -10,7 +10,7 @@ The way of the data: `scan` (files) -> `read_captions` -> `analyse` (one look th
 from .analyse import Analysis, analyse
 from .buckets import Bucket, BucketRules
 from .captions import Caption, CaptionBook, read_captions
-from .clips import ClipSet, SkyClips, TrainingClips, Window, bucket_counts
+from .clips import ClipSet, SkyClips, Window
 from .cuts import CutFinder, CutRules, segments
 from .doctor import DoctorRules, examine
 from .fingerprint import Fingerprint
@@ -19,10 +19,12 @@ from .report import Finding, Histogram, Report
 from .scan import ClipFile, Problem, Scan, scan
 from .survey import Survey, SurveyedClip, survey
 from .timing import Timeline, exact_times, resample
+from .training_clips import TrainingClips, bucket_counts, captions_of, clip_of
 
 __all__ = [
     "Analysis", "Bucket", "BucketRules", "CacheFormat", "CachePlan", "Caption", "CaptionBook", "ClipFile", "ClipSet",
     "CutFinder", "CutRules", "DoctorRules", "Finding", "Fingerprint", "Histogram", "Problem", "Report", "Scan",
     "SkyClips", "Survey", "SurveyedClip", "Timeline", "TrainingClips", "Window", "analyse", "bucket_counts",
-    "exact_times", "examine", "plan_cache", "read_captions", "resample", "scan", "segments", "survey",
+    "captions_of", "clip_of", "exact_times", "examine", "plan_cache", "read_captions", "resample", "scan", "segments",
+    "survey",
 ]  # fmt: skip

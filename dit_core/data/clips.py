@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,45 +22,10 @@ from .scan import ClipFile, Problem, Progress
 from .source import ClipSource
 from .survey import Survey, SurveyedClip, survey
 from .timing import exact_times, resample
+from .training_clips import TrainingClips
 
 if TYPE_CHECKING:
     from ..training.sky_data import SkySource
-
-
-class TrainingClips(Protocol):
-    """What a trainer needs of its data. Derive from it: `name` and `group` then have something to say already."""
-
-    def __len__(self) -> int: ...
-
-    def name(self, index: int) -> str:
-        """Of clip `index`, for people."""
-        return f"clip {index}"
-
-    twins = False
-    """Whether the two clips of a group differ in a word only: they are drawn together and noised alike."""
-
-    def group(self, index: int) -> str:
-        """What clip `index` was cut from: clips of one group are alike, and are held out together."""
-        return str(index)
-
-    def bucket(self, index: int) -> Bucket:
-        """Frames, height and width of clip `index`."""
-
-    def captions(self, index: int) -> tuple[str, ...]:
-        """Wordings of clip `index`, at least one; ("",) for a clip without words."""
-
-    def clip(self, index: int) -> Tensor:
-        """`[3, F, H, W]` float32 in -1..1. Raises `MediaError` where it cannot be read: it is skipped and counted."""
-
-    def fingerprint(self) -> Fingerprint:
-        """What the data are; equal for equal data."""
-
-    def by_bucket(self) -> dict[Bucket, list[int]]:
-        """Clip numbers of each bucket that has any, sorted by bucket."""
-        groups: dict[Bucket, list[int]] = {}
-        for index in range(len(self)):
-            groups.setdefault(self.bucket(index), []).append(index)
-        return dict(sorted(groups.items()))
 
 
 @dataclass(frozen=True)
@@ -290,8 +254,3 @@ class SkyClips(TrainingClips):
     def _check(self, index: int) -> None:
         if not 0 <= index < self._count:
             raise IndexError(f"clip {index} of {self._count}")
-
-
-def bucket_counts(clips: TrainingClips) -> dict[Bucket, int]:
-    """How many clips each bucket has, smallest bucket first."""
-    return dict(sorted(Counter(clips.bucket(index) for index in range(len(clips))).items()))

@@ -31,6 +31,19 @@ class Fingerprint:
     rules: dict[str, str]
     files: dict[str, dict[str, str]]
 
+    def __post_init__(self) -> None:
+        """Raises `DataError` for anything that is not text: sums of it would not be the same everywhere."""
+        if not isinstance(self.kind, str):
+            raise DataError(f"A fingerprint of training data has kind = {self.kind!r}; expected a text.")
+        files = {f"files[{name!r}]": sums for name, sums in self.files.items()}
+        for what, values in {"rules": self.rules, **files}.items():
+            for key, value in values.items():
+                if not (isinstance(key, str) and isinstance(value, str)):
+                    raise DataError(
+                        f"A fingerprint of training data has {what}[{key!r}] = {value!r}; expected texts only, so "
+                        f"str({value!r})."
+                    )
+
     @property
     def sha256(self) -> str:
         """One sum over all of it."""

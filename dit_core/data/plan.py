@@ -13,7 +13,7 @@ import torch
 from ..errors import DataError
 from ..memory import machine_memory
 from .buckets import Bucket
-from .clips import TrainingClips, bucket_counts
+from .training_clips import TrainingClips, bucket_counts, captions_of
 
 _SPARE = 1.02  # file headers, file system blocks
 
@@ -131,7 +131,7 @@ def plan_cache(clips: TrainingClips, form: CacheFormat) -> CachePlan:
     for bucket, count in bucket_counts(clips).items():
         shape = form.latent_shape(bucket)
         rows.append((bucket, count, shape, count * prod(shape) * form.latent_dtype.itemsize))
-    wordings = sum(len(clips.captions(index)) for index in range(len(clips)))
+    wordings = sum(len(captions_of(clips, index)) for index in range(len(clips)))
     text = wordings * form.text_tokens * form.text_width * form.text_dtype.itemsize
     return CachePlan(tuple(rows), wordings, text)
 

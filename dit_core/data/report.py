@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .clips import ClipSet, bucket_counts
+from .clips import ClipSet
 from .survey import Survey
+from .training_clips import bucket_counts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from .training_clips import TrainingClips, captions_of, clip_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .clips import TrainingClips
 
 _GAP, _LABEL, _LINE = 8, 150, 14  # pixels: between clips, width of a row's title, height of a line of text
 _PAPER, _INK, _FAINT = (250, 250, 248), (20, 20, 20), (110, 110, 110)
@@ -51,7 +51,7 @@ def _cell(clips: TrainingClips, index: int, height: int) -> Image:
     """First, middle and last frame of a clip side by side, its name and caption below."""
     from PIL import Image, ImageDraw
 
-    video = clips.clip(index)
+    video = clip_of(clips, index)
     frames = [_picture(video[:, k], height) for k in sorted({0, video.shape[1] // 2, video.shape[1] - 1})]
     width = sum(frame.width for frame in frames) + len(frames) - 1
     cell = Image.new("RGB", (width, height + 2 * _LINE), _PAPER)
@@ -61,7 +61,7 @@ def _cell(clips: TrainingClips, index: int, height: int) -> Image:
         left += frame.width + 1
     draw = ImageDraw.Draw(cell)
     _write(draw, clips.name(index), height, width, _INK)
-    _write(draw, clips.captions(index)[0] or "(no caption)", height + _LINE, width, _FAINT)
+    _write(draw, captions_of(clips, index)[0] or "(no caption)", height + _LINE, width, _FAINT)
     return cell
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..autoencoder import CausalVideoAutoencoder
-from ..data import Bucket, CacheFormat, TrainingClips, bucket_counts, plan_cache
+from ..data import Bucket, CacheFormat, TrainingClips, bucket_counts, captions_of, clip_of, plan_cache
 from ..device import autocast, has_bfloat16
 from ..errors import Cancelled, ConfigError, DataError, MediaError
 from ..lock import folder_lock
@@ -153,7 +153,7 @@ class _Caching:
         videos = {}
         for index in group:
             try:
-                videos[index] = self.clips.clip(index)
+                videos[index] = clip_of(self.clips, index)
             except MediaError as error:
                 self.place.skipped[index] = str(error)
         return videos
@@ -167,7 +167,7 @@ class _Caching:
             mean = self.autoencoder.encode(batch, chunk if chunk < bucket.frames else None).mean
         latents = self.autoencoder.statistics.normalise(mean.float()).to("cpu", self.options.dtype)
         for index, latent in zip(videos, latents, strict=True):
-            captions = list(self.clips.captions(index))[: self.options.wordings]
+            captions = list(captions_of(self.clips, index))[: self.options.wordings]
             ids, mask = self.text.tokenize(captions)
             tokens = ids.masked_fill(~mask, 0).to(_token_type(self.text))
             self.waiting.append(Entry(index, bucket, self.clips.group(index), latent, tokens))

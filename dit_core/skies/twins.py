@@ -9,17 +9,30 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from .scene import COLORS, COVERS, DIRECTIONS, HELD_OUT, LIGHT_X, LIGHTS, OBJECTS, SkyScene, place_object
+from .scene import (
+    COLORS,
+    COVERS,
+    DIRECTIONS,
+    DRIFT,
+    HELD_OUT,
+    LIGHT_X,
+    LIGHTS,
+    OBJECTS,
+    SPEEDS,
+    SkyScene,
+    place_object,
+)
 
 _SHARES = {
-    "cover": 0.24,
-    "light": 0.16,
-    "object_direction": 0.26,
-    "object_color": 0.10,
-    "object": 0.20,
-    "direction": 0.04,
+    "cover": 0.30,
+    "light": 0.15,
+    "speed": 0.10,
+    "object_direction": 0.18,
+    "object_color": 0.08,
+    "object": 0.16,
+    "direction": 0.03,
 }
-_ALIKE = {"scattered", "broken"}  # the covers that a model takes for each other: twins show the two more often
+_ALIKE = {"scattered", "broken", "overcast"}  # covers that a model takes for each other: twins show them more often
 
 
 def twin(scene: SkyScene, seed: int) -> SkyScene:
@@ -67,12 +80,17 @@ def _light(scene: SkyScene, rng: random.Random) -> SkyScene:
 
 def _cover(scene: SkyScene, rng: random.Random) -> SkyScene:
     covers = _covers(scene)
-    weights = [2 if {cover, scene.cover} == _ALIKE else 1 for cover in covers]
+    weights = [2 if {cover, scene.cover} <= _ALIKE else 1 for cover in covers]
     return replace(scene, cover=rng.choices(covers, weights)[0])
 
 
 def _direction(scene: SkyScene, rng: random.Random) -> SkyScene:
     return replace(scene, direction=_other(rng, DIRECTIONS, scene.direction), drift=-scene.drift)
+
+
+def _speed(scene: SkyScene, rng: random.Random) -> SkyScene:
+    speed = _other(rng, SPEEDS, scene.speed)
+    return replace(scene, speed=speed, drift=scene.drift * DRIFT[speed] / DRIFT[scene.speed])
 
 
 def _object_direction(scene: SkyScene, rng: random.Random) -> SkyScene:
@@ -103,6 +121,7 @@ _CHANGES = {
     "light": _light,
     "cover": _cover,
     "direction": _direction,
+    "speed": _speed,
     "object": _object,
     "object_color": _object_color,
     "object_direction": _object_direction,

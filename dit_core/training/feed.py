@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..autoencoder import AutoencoderConfig
-from ..data import Bucket, CacheFormat, TrainingClips
+from ..data import Bucket, CacheFormat, TrainingClips, clip_of
 from ..errors import DataError, MediaError
 from .seeding import generator_of_step
 from .sky_data import SkySource
@@ -160,7 +160,7 @@ class ClipFeed:
     def _clip(self, index: int) -> Tensor:
         """[3, F, H, W] in half precision, which is finer than the 8 bits of a video."""
         if index not in self._held:
-            clip = self.clips.clip(index).half()
+            clip = clip_of(self.clips, index).half()
             self._held[index] = clip
             self._held_bytes += clip.nbytes
             while self._held_bytes > HELD_BYTES and len(self._held) > 1:

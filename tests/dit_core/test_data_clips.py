@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sora_dit.dit_core.data import Bucket, BucketRules, ClipSet, Fingerprint, SkyClips, survey
-from sora_dit.dit_core.data.clips import bucket_counts
+from sora_dit.dit_core.data import Bucket, BucketRules, ClipSet, Fingerprint, SkyClips, bucket_counts, survey
 from sora_dit.dit_core.data.fit import covering, middle
 from sora_dit.dit_core.errors import DataError, MediaError
 from sora_dit.dit_core.media import film as media_film
