@@ -8,6 +8,7 @@ from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoenco
 from sora_dit.dit_core.data import SkyClips
 from sora_dit.dit_core.latents import cache_latents
 from sora_dit.dit_core.skies import EDITION, EQUALLY, HELD_OUT, attributes
+from sora_dit.dit_core.skies.scene import DRIFT
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training.sky_data import LatentCache, SkySource
 from sora_dit.dit_core.training.transformer import TransformerTraining, denoising_step
@@ -43,7 +44,7 @@ def test_twins_differ_in_one_attribute_and_each_one_of_use_comes():
         else:
             assert len(different) == 1
             seen.update(different)
-    assert set(seen) == {"light", "object_direction", "cover", "object", "direction", "object_color"}
+    assert set(seen) == {"light", "object_direction", "cover", "object", "direction", "object_color", "speed"}
     assert min(seen.values()) > 20
     lights = {frozenset((a.light, b.light)) for a, b in pairs() if a.light != b.light}
     assert len(lights) == 6, "each for each, and none of them is a light as well"
@@ -58,6 +59,7 @@ def test_a_twin_is_a_scene_that_could_have_been_drawn():
         assert (second.object == "balloon") == (second.object_color != "none")
         assert second.object == "none" or (second.object_vx > 0) == (second.object_direction == "right")
         assert (second.drift > 0) == (second.direction == "right")
+        assert 0.88 <= abs(second.drift) / DRIFT[second.speed] <= 1.12
         near = {"left": 0.2, "center": 0.5, "right": 0.8, "none": 0.5}[second.light]
         assert abs(second.light_x - near) < 0.07
 
