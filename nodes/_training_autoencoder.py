@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..dit_core.errors import Cancelled, CheckpointError, SoraDiTError
+from ..dit_core.lock import folder_lock
 from . import _training, _training_data, _training_watch, host
 from .handles import SoraVae
 
@@ -29,44 +30,75 @@ def train(cls: type, clips: Any, vae: Any, settings: dict[str, Any]) -> SoraVae:
     """Train, go on, or open what was finished before: a VAE. settings: the values of Train Autoencoder."""
     import torch
 
-    from ..dit_core.training.autoencoder import new_autoencoder, train_autoencoder, will_load
-
     clips, start = _training_data.require_clips(clips), None
     if vae is not None:
         start = _training_data.autoencoder_of(vae)
         vae.weights.rest()
     place, folder = torch.device(host.device()), host.training_folder(settings["run"])
-    training = _training_of(
-        settings if vae is not None or settings["kind"] != "linear" else settings | {"adversarial": 0}
-    )
-    at_once = start is None and settings["kind"] == "linear"
-    asked = [_asked(clips, start, training, settings)]
-    if at_once:  # older versions wrote the other sum
-        asked.insert(0, _asked_at_once(clips, training, settings))
-    if (module := _made_before(folder / MADE, asked, keep=at_once)) is None:
-        with _training.learning():
-            host.make_room()
-            watch = partial(_watched, cls)
-            if start is None:
-                config = _config(settings)
-                module = new_autoencoder(config, clips, training, place, watch, not will_load(config, folder))
-            else:
-                module = _with_decoder(start, settings["training_seed"], clips, place, watch, folder)
-            desk = _training_watch.Desk(cls, folder, settings["steps"], Mirror(module, clips, place))
-            loop = _training.Options().loop(settings["steps"], settings["batch"], max(1, settings["steps"] // 10))
-            try:
-                with _training_data.by_name("name for run"):
-                    module, position, done = train_autoencoder(
-                        module, clips, folder, loop, training, place, desk.callbacks()
-                    )
-                if done:
-                    desk.finish()
-            finally:
-                desk.close()
-            if not done:
-                raise Cancelled(_training_watch.stopped(position))
-            _keep(folder / MADE, module, asked[0], position)
+    if start is None and settings["kind"] == "linear":
+        module = _fitted(cls, clips, settings, place, folder)
+    else:
+        module = _trained(cls, clips, start, settings, place, folder)
     return _as_vae(cls, module, settings["run"], place)
+
+
+def _fitted(cls: type, clips: Any, settings: dict[str, Any], place: Any, folder: Path) -> Any:
+    """A linear autoencoder, worked out at once from all clips. Two runs at once would write over each other."""
+    from ..dit_core.training.autoencoder import new_autoencoder, with_statistics
+
+    training = _training_of(settings | {"adversarial": 0})
+    asked = [_asked_at_once(clips, training, settings)]
+    asked.append(_asked(clips, None, training, settings))  # as older versions wrote it
+    if (module := _made_before(folder / MADE, asked, keep=True)) is not None:
+        return module
+    with _training_data.by_name("name for run"), folder_lock(folder, "a training"), _training.learning():
+        if (module := _made_before(folder / MADE, asked, keep=True)) is None:  # by another process since
+            host.make_room()
+            module = new_autoencoder(_config(settings), clips, training, place, partial(_watched, cls))
+            module = with_statistics(module, clips, place)
+            _keep(folder / MADE, module, asked[0], {"step": 0, "samples": 0, "seconds": 0.0})
+    return module
+
+
+def _trained(cls: type, clips: Any, start: Any, settings: dict[str, Any], place: Any, folder: Path) -> Any:
+    """An autoencoder trained in steps, gone on with, or finished before."""
+    from ..dit_core.data.held_out import split_clips
+    from ..dit_core.training.autoencoder import new_autoencoder, train_autoencoder, will_load
+
+    training, (part, held_out) = _training_of(settings), split_clips(clips, settings["held_out"])
+    asked = [_asked(part, start, training, settings, "held_out"), _asked(clips, start, training, settings)]
+    if (module := _made_before(folder / MADE, asked, keep=False)) is not None:
+        return module
+    with _training.learning():
+        host.make_room()
+        host.note(cls, f"{_training_data.counted(len(part), 'clip')} to train on, {len(held_out or ())} held out.")
+        watch = partial(_watched, cls)
+        if start is None:
+            config = _config(settings)
+            module = new_autoencoder(config, part, training, place, watch, not will_load(config, folder))
+        else:
+            module = _with_decoder(start, settings["training_seed"], part, place, watch, folder)
+        mirror = Mirror(module, held_out or part, place)
+        desk = _training_watch.Desk(cls, folder, settings["steps"], mirror)
+        try:
+            with _training_data.by_name("name for run"):
+                module, position, done = train_autoencoder(
+                    module, part, folder, _loop(settings), training, place, desk.callbacks(), held_out
+                )
+            if done:
+                desk.finish()
+        finally:
+            desk.close()
+        if not done:
+            raise Cancelled(_training_watch.stopped(position))
+        _keep(folder / MADE, module, asked[0], position)
+    return module
+
+
+def _loop(settings: dict[str, Any]) -> Any:
+    tenth = max(1, settings["steps"] // 10)
+    loop = _training.Options().loop(settings["steps"], settings["batch"], tenth)
+    return replace(loop, held_out_every=min(loop.held_out_every, tenth))
 
 
 class Mirror:
@@ -160,12 +192,12 @@ def _with_decoder(start: Any, seed: int, clips: Any, place: Any, watch: Any, fol
         return with_changes(own, changes, seed, watch(fitting_clips(clips, place)))
 
 
-def _asked(clips: Any, start: Any, training: Any, settings: dict[str, Any]) -> str:
-    """A sum of all that decides the result of a training in steps."""
+def _asked(clips: Any, start: Any, training: Any, settings: dict[str, Any], *more: str) -> str:
+    """A sum of all that decides the result of a training in steps; older versions had no `more` settings."""
     from ..dit_core.data.fingerprint import digest
     from ..dit_core.latents import weights_sha256
 
-    chosen = {key: settings[key] for key in ("steps", "batch", "kind", "channels")}
+    chosen = {key: settings[key] for key in ("steps", "batch", "kind", "channels", *more)}
     begun = None if start is None else weights_sha256(start)
     return digest([chosen, asdict(training), clips.fingerprint().sha256, begun])
 

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -79,27 +78,25 @@ class CachePlan:
         """Latents and text."""
         return self.latent_bytes + self.text_bytes
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "buckets": [
-                {"bucket": str(bucket), "clips": clips, "latent": list(shape), "bytes": size}
-                for bucket, clips, shape, size in self.rows
-            ],
-            "wordings": self.wordings,
-            "text_bytes": self.text_bytes,
-            "total_bytes": self.total_bytes,
-        }
-
     def text(self) -> str:
-        """As a table in plain words."""
+        """As a table in plain words: sizes, and whether this machine's memory holds what a training reads."""
         lines = [
             f"  {clips:>6} x {bucket}: latent {' x '.join(map(str, shape))}, {in_bytes(size)}"
             for bucket, clips, shape, size in self.rows
         ]
         words = f"  {self.wordings:>6} captions, {in_bytes(self.text_bytes)}"
-        total = f"The cache takes {in_bytes(self.total_bytes)} on disk, and in memory while training."
+        total = f"At most {in_bytes(self.total_bytes)} on disk. {self._while_training()}"
         return "\n".join([*lines, words, total]) + "\n"
+
+    def _while_training(self) -> str:
+        """Shards are mapped: the system keeps in memory what fits."""
+        there = machine_memory()
+        reads = "A training reads the clips of a batch from there"
+        if there is None:
+            return f"{reads}; what fits stays in memory."
+        if self.total_bytes <= there / 2:
+            return f"{reads}; this machine's memory ({in_bytes(there)}) has room for all of it."
+        return f"{reads}; this machine's memory ({in_bytes(there)}) does not hold it all, so a fast disk helps."
 
     def disk_refusal(self, folder: str | Path) -> str | None:
         """A sentence when the disk under `folder` (which need not exist yet) has less room than the cache takes."""
@@ -112,16 +109,6 @@ class CachePlan:
         return (
             f"The cache takes {in_bytes(needed)}, and the disk of {folder} has {in_bytes(free)} left. "
             "Choose another disk, make room, or train on fewer, shorter or smaller clips."
-        )
-
-    def memory_refusal(self) -> str | None:
-        """A sentence when this machine's memory could not hold the whole cache at once, as a training would want to."""
-        there = machine_memory()
-        if there is None or self.total_bytes <= there:
-            return None
-        return (
-            f"The cache takes {in_bytes(self.total_bytes)}, and this machine has {in_bytes(there)} of memory. "
-            "Read it from disk in parts, or train on fewer, shorter or smaller clips."
         )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -16,7 +15,8 @@ from torch import Tensor
 from ..checkpoint.header import RawHeader
 from ..checkpoint.tensors import TORCH_TYPES
 from ..data import Bucket
-from ..errors import ConfigError, DataError
+from ..data.held_out import clips_sum, held_out_clips
+from ..errors import DataError
 from .folder import INDEX, read_json, read_shard
 from .identity import twins
 from .protocol import Batch
@@ -116,7 +116,7 @@ class LatentStore:
     def deviation(self, clips: int = 2048) -> tuple[float, ...]:
         """Standard deviation of each channel, over the first clips."""
         count, total, squares = 0, 0.0, 0.0
-        rows = sorted(row for found in self._rows.values() for row in found)[:clips]
+        rows = sorted(self._all())[:clips]
         for row in rows:
             flat = self._shards.tensor(row.shard, "latents")[row.row].double().flatten(1)  # [C, T h w]
             count, total, squares = count + flat.shape[1], total + flat.sum(1), squares + flat.square().sum(1)
@@ -131,30 +131,18 @@ class LatentStore:
         and never all of them; without a share, or with a single clip, None is held out.
         Raises `ConfigError` for a share outside 0..1.
         """
-        if not 0 <= held_out_share < 1:
-            raise ConfigError(f"The held-out share is {held_out_share!r}; expected a number from 0 to below 1.")
-        rows = [row for found in self._rows.values() for row in found]
-        if held_out_share == 0 or len(rows) < 2:
-            return self, None
-        by_clip, chosen = False, _some(Counter(row.group for row in rows), held_out_share, seed)
-        if chosen is None:
-            by_clip, chosen = True, _some(Counter(str(row.clip) for row in rows), held_out_share, seed)
-        return self._view(chosen, by_clip, False), self._view(chosen, by_clip, True)
+        chosen = held_out_clips({row.clip: row.group for row in self._all()}, held_out_share, seed)
+        return (self._view(chosen, False), self._view(chosen, True)) if chosen else (self, None)
 
-    def _view(self, chosen: set[str], by_clip: bool, held_out: bool) -> LatentStore:
-        rows = {
-            bucket: [row for row in found if ((str(row.clip) if by_clip else row.group) in chosen) == held_out]
-            for bucket, found in self._rows.items()
-        }
-        numbers = sorted(row.clip for row in self._kept(rows))
-        identity = self._identity | {"part": {"held_out": held_out, "clips": _sum(numbers)}}
-        view = LatentStore(self._shards, rows, identity, self.device)
+    def _view(self, chosen: set[int], held_out: bool) -> LatentStore:
+        rows = {b: [row for row in found if (row.clip in chosen) == held_out] for b, found in self._rows.items()}
+        part = {"held_out": held_out, "clips": clips_sum(row.clip for found in rows.values() for row in found)}
+        view = LatentStore(self._shards, rows, self._identity | {"part": part}, self.device)
         view.skipped = self.skipped
         return view
 
-    @staticmethod
-    def _kept(rows: dict[Bucket, list[_Row]]) -> list[_Row]:
-        return [row for found in rows.values() for row in found]
+    def _all(self) -> list[_Row]:
+        return [row for found in self._rows.values() for row in found]
 
 
 def _units(rows: list[_Row], twins: bool) -> list[tuple[_Row, ...]]:
@@ -167,29 +155,6 @@ def _units(rows: list[_Row], twins: bool) -> list[tuple[_Row, ...]]:
         if pairs:
             return pairs
     return [(row,) for row in rows]
-
-
-def _some(sizes: Counter[str], share: float, seed: int) -> set[str] | None:
-    """Names that together have about that share of all clips; None if no choice in the seed's order comes near it.
-
-    sizes: name -> how many clips it has. Near: at least half and at most twice what was asked for, and so is the rest.
-    """
-    clips, taken = sizes.total(), 0
-    wanted = min(max(1, round(share * clips)), clips - 1)
-    most = min(2 * max(1, share * clips) + 1e-9, clips - (clips - wanted) / 2)
-    chosen = set()
-    for name in sorted(sizes, key=lambda one: hashlib.sha256(f"{seed} {one}".encode(errors="surrogatepass")).digest()):
-        size = sizes[name]
-        if taken + size <= most and (not chosen or taken + size / 2 <= wanted):
-            chosen.add(name)
-            taken += size
-        elif taken >= wanted / 2:  # near enough; a large one that comes before that is passed over
-            break
-    return chosen if taken >= wanted / 2 else None
-
-
-def _sum(numbers: list[int]) -> str:
-    return hashlib.sha256(",".join(map(str, numbers)).encode()).hexdigest()
 
 
 class _Shards:

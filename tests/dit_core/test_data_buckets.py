@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from fractions import Fraction
 from types import SimpleNamespace
@@ -195,18 +196,27 @@ def test_the_plan_counts_every_byte():
     first, second = 2 * 16 * 5 * 8 * 16 * 2, 16 * 9 * 12 * 12 * 2
     assert [row[1:] for row in plan.rows] == [(2, (16, 5, 8, 16), first), (1, (16, 9, 12, 12), second)]
     assert plan.wordings == 6 and plan.text_bytes == 6 * 32 * 128 * 4
-    assert plan.total_bytes == first + second + plan.text_bytes == plan.to_dict()["total_bytes"]
+    assert plan.total_bytes == first + second + plan.text_bytes
     assert "2 x 17 frames of 128 x 64: latent 16 x 5 x 8 x 16, 41 kB" in plan.text()
+
+
+@pytest.mark.parametrize(("memory", "said"), [
+    (10**9, r"memory \(1.0 GB\) has room for all of it"),
+    (150_000, r"memory \(150 kB\) does not hold it all, so a fast disk helps"),
+    (None, "what fits stays in memory"),
+])  # fmt: skip
+def test_the_plan_tells_whether_memory_holds_it(monkeypatch, memory, said):
+    monkeypatch.setattr("sora_dit.dit_core.data.plan.machine_memory", lambda: memory)
+    text = plan_cache(Pretended(), FORM).text()
+    assert re.search(said, text) and "At most 181 kB on disk" in text and "6 captions, 98 kB" in text
 
 
 def test_a_disk_with_less_room_is_refused(tmp_path, monkeypatch):
     plan = plan_cache(Pretended(), FORM)
-    assert plan.disk_refusal(tmp_path / "not" / "yet") is None and plan.memory_refusal() is None
+    assert plan.disk_refusal(tmp_path / "not" / "yet") is None
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=plan.total_bytes))
     sentence = plan.disk_refusal(tmp_path / "not" / "yet")
     assert "has 181 kB left" in sentence and "takes 184 kB" in sentence and str(tmp_path / "not" / "yet") in sentence
-    monkeypatch.setattr("sora_dit.dit_core.data.plan.machine_memory", lambda: 1000)
-    assert "1.0 kB of memory" in plan.memory_refusal()
 
 
 def test_a_plan_for_another_autoencoder_is_refused():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import signal
 
 import pytest
 import torch
 from sora_dit.dit_core.checkpoint import load_bundle
-from sora_dit.dit_core.errors import Cancelled
+from sora_dit.dit_core.data.held_out import held_out_clips
+from sora_dit.dit_core.errors import Cancelled, SoraDiTError
+from sora_dit.dit_core.lock import folder_lock
+from sora_dit.dit_core.training.feed import ClipFeed
 from sora_dit.dit_core.watch import read_log, read_samples
 from sora_dit.nodes import _training_autoencoder, host
 from sora_dit.nodes.train_autoencoder import SoraDiTTrainAutoencoder as TRAIN_AUTOENCODER
@@ -124,6 +128,56 @@ def test_what_a_linear_autoencoder_does_not_use_may_be_changed(go, session, monk
     asked = _training_autoencoder._asked(clips, None, training, settings | what)
     bundle = load_bundle(file).autoencoder
     _training_autoencoder._keep(file, bundle, asked, {})
+    made = file.read_bytes()
+    go("TrainAutoencoder", **what)
+    assert file.read_bytes() == made
+
+
+def test_two_linear_runs_of_one_name_do_not_write_over_each_other(go, session):
+    clips = go("SkyDataset", count=24, width=16, height=16, frames=5)[0]
+    what = {"clips": clips, "channels": 8, "run": "ae", "kind": "linear"}
+    folder = session.output_dir / "sora_dit_training" / "ae"
+    with folder_lock(folder, "a training"), pytest.raises(SoraDiTError, match="in use by a training.*another name for"):
+        go("TrainAutoencoder", **what)
+    assert not list(folder.glob("*.safetensors"))
+    go("TrainAutoencoder", **what)
+    with folder_lock(folder, "a training"):  # what is there already is only read
+        go("TrainAutoencoder", **what)
+
+
+def test_clips_that_are_held_out_are_measured_and_never_trained_on(go, session, monkeypatch):
+    clips, trained = go("SkyDataset", count=12, width=16, height=16, frames=5)[0], set()
+    real = ClipFeed.batch
+
+    def batch(self, number, device):
+        got = real(self, number, device)
+        trained.update(self.clips.name(index) for index in self._held)
+        return got
+
+    monkeypatch.setattr(ClipFeed, "batch", batch)
+    what = {"clips": clips, "batch": 4, "channels": 4, "perceptual": 0.0, "kind": "linear encoder"}
+    go("TrainAutoencoder", run="part", steps=10, held_out=0.25, **what)
+    log = read_log(session.output_dir / "sora_dit_training" / "part")
+    steps, psnr = log.series("held_out_psnr")
+    assert steps == list(range(1, 11)) and all(map(math.isfinite, psnr))
+    assert any(note.text == "9 clips to train on, 3 held out." for note in session.notes)
+    held_out = {f"sky {index}" for index in held_out_clips({index: str(index) for index in range(12)}, 0.25)}
+    assert len(held_out) == 3 and trained and not trained & held_out
+    go("TrainAutoencoder", run="whole", steps=10, held_out=0.0, **what)
+    assert read_log(session.output_dir / "sora_dit_training" / "whole").series("held_out_psnr") == ([], [])
+    with pytest.raises(SoraDiTError, match="was 9 of 12 clips .* and is not set"):  # other clips: another training
+        go("TrainAutoencoder", run="part", steps=12, held_out=0.0, **what)
+
+
+def test_what_an_older_version_finished_in_steps_is_opened(go, session):
+    clips = go("SkyDataset", count=6, width=16, height=16, frames=5)[0]
+    what = {"clips": clips, "run": "ae", "steps": 2, "batch": 2, "channels": 4, "kind": "linear encoder"}
+    go("TrainAutoencoder", **what)
+    file = session.output_dir / "sora_dit_training" / "ae" / "autoencoder.safetensors"
+    settings = {one.id: one.default for one in TRAIN_AUTOENCODER.GET_SCHEMA().inputs if hasattr(one, "default")} | what
+    training = _training_autoencoder._training_of(settings)
+    older = _training_autoencoder._asked(clips, None, training, settings)
+    _training_autoencoder._keep(file, load_bundle(file).autoencoder, older, {})
     made = file.read_bytes()
     go("TrainAutoencoder", **what)
     assert file.read_bytes() == made

@@ -130,7 +130,7 @@ def test_a_cache_is_planned_made_once_and_refuses_other_clips(go, say, parts, se
     clips = go("ClipDataset", folder="mine", **SMALL)[0]
     what = {"vae": parts[2], "clip": parts[1], "name": "mine"}
     latents = go("CacheLatents", clips=clips, **what)[0]
-    assert len(latents) == 6 and any("6 clips will take" in note.text for note in session.notes)
+    assert len(latents) == 6 and any("on disk. A training reads the clips" in note.text for note in session.notes)
     place = session.output_dir / "sora_dit_latents" / "mine"
     made = {path.name: path.stat().st_mtime_ns for path in place.glob("*.safetensors")}
     again = go("CacheLatents", clips=clips, **what)[0]

@@ -28,10 +28,12 @@ from ..sky_data import SkySource
 from .provenance import TOLD, made_by, part_of, print_line
 from .recipe import AUTOENCODER, AUTOENCODER_SOURCE, HELD_OUT_SOURCE
 
+MEASURED_EVERY = 200  # steps; on held-out skies, for the curves
+
 
 def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     """Train the autoencoder and write it as a bundle of its own."""
-    loop = loop_settings(args, batch=8, log_every=20)
+    loop = replace(loop_settings(args, batch=8, log_every=20), held_out_every=MEASURED_EVERY)
     training = autoencoder_training(args)
     source = replace(AUTOENCODER_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
     before, told, folder = {}, {}, args.state / "autoencoder"
@@ -49,8 +51,8 @@ def run_autoencoder(args: argparse.Namespace, device: torch.device) -> None:
     else:
         config = AutoencoderConfig.from_dict(AUTOENCODER.to_dict() | args.autoencoder_config)
         model = new_autoencoder(config, source, training, device, fit=not will_load(config, folder))
-    model, position, done = train_autoencoder(model, source, folder, loop, training, device, TOLD)
     held_out = replace(HELD_OUT_SOURCE, height=args.size, width=args.size, frames=args.frames, fps=args.fps)
+    model, position, done = train_autoencoder(model, source, folder, loop, training, device, TOLD, held_out)
     quality = held_out_quality(model, held_out, device).to_dict()
     provenance = {
         "autoencoder": made_by(device)
