@@ -13,20 +13,18 @@ from ..lora import LoraConfig, LoraLayers, add_lora
 from ..text import TextEncoder
 from ..transformer import VideoDiT
 from .callbacks import Callbacks
-from .compiling import compiled
-from .loop import LoopSettings, run_loop
+from .loop import LoopSettings
 from .optim import MovingAverage, make_optimisers
-from .precision import remembered, settled
-from .seeding import seeded
+from .precision import settled
 from .state import TrainingState
-from .transformer import TransformerTraining, checkpointed, defaults_before, denoising_step, described, held_out_loss
+from .transformer import TransformerTraining, defaults_before, described, run_denoising
 
 
 @dataclass(frozen=True)
 class LoraTraining(TransformerTraining):
     """What `TransformerTraining` says, with values for few weights and few clips, and the low-rank layers.
 
-    The optimiser is AdamW: Muon's orthogonal steps are for whole matrices. The text encoder never learns here.
+    Not Muon: its orthogonal steps are for whole matrices, not for factors of one. The text encoder never learns here.
     """
 
     optimiser: str = "adamw"
@@ -37,8 +35,8 @@ class LoraTraining(TransformerTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.optimiser != "adamw":
-            raise ConfigError(f"LoRA training: got optimiser {self.optimiser!r}; expected 'adamw'.")
+        if self.optimiser == "muon":
+            raise ConfigError("LoRA training: got optimiser 'muon', which is for whole matrices; expected another, such as 'adamw'.")
         if self.train_text:
             raise ConfigError("LoRA training: the text encoder stays as it is; expected train_text off.")
 
@@ -79,23 +77,16 @@ def train_lora(
     layers = add_lora(model, training.lora, seed=training.seed)
     try:
         modules = {"lora": layers}
-        optimisers = make_optimisers(modules, "adamw", training.lr, training.weight_decay)
+        optimisers = make_optimisers(
+            modules, training.optimiser, training.lr, training.weight_decay, training.precision
+        )
         averages = {"lora": MovingAverage(layers, training.ema)}
         state = TrainingState(
             folder, modules, averages, optimisers, settings, defaults=defaults_before(training, settings)
         )
-        state.position |= remembered(training.precision, device)
         layers.train()
-        model.train()
-        step = denoising_step(model, text, latents, loop.batch, training, device)
-        if training.lora.dropout:
-            step = seeded(step, training.seed, device)
-        with (
-            checkpointed(model, training.checkpoint_activations),
-            compiled(model.blocks, device, training.compile),
-        ):
-            measure = held_out_loss(model, text, held_out, loop.batch, training, device)
-            done = run_loop(state, step, loop, callbacks, measure)
+        random = training.lora.dropout > 0
+        done = run_denoising(state, model, text, latents, loop, training, device, callbacks, held_out, random)
         averages["lora"].swap()
     except BaseException:
         layers.remove()

@@ -125,23 +125,43 @@ def train_transformer(
     learning = modules if training.train_text else {"transformer": model}
     averages = {name: MovingAverage(module, training.ema) for name, module in learning.items()}
     state = TrainingState(folder, modules, averages, optimisers, settings, defaults=defaults_before(training, settings))
-    state.position |= remembered(training.precision, device)
     text.module.train(training.train_text)
+    random = training.train_text  # T5 has dropout of its own
+    done = run_denoising(state, model, text, latents, loop, training, device, callbacks, held_out, random)
+    for average in averages.values():
+        average.swap()
+    text.module.eval()
+    model.eval()
+    return state.position, done
+
+
+def run_denoising(
+    state: TrainingState,
+    model: VideoDiT,
+    text: TextEncoder,
+    latents: Latents,
+    loop: LoopSettings,
+    training: TransformerTraining,
+    device: torch.device,
+    callbacks: Callbacks | None,
+    held_out: Latents | None,
+    random: bool,
+) -> bool:
+    """The loop of every training that denoises latents, whatever of the model learns: whether it came to its end.
+
+    training: its precision is settled. random: what learns draws random numbers itself, such as dropout.
+    """
+    state.position |= remembered(training.precision, device)
     model.train()
     step = denoising_step(model, text, latents, loop.batch, training, device)
-    if training.train_text:  # T5 has dropout of its own
+    if random:
         step = seeded(step, training.seed, device)
     with (
         checkpointed(model, training.checkpoint_activations),
         compiled(model.blocks, device, training.compile),
     ):
         measure = held_out_loss(model, text, held_out, loop.batch, training, device)
-        done = run_loop(state, step, loop, callbacks, measure)
-    for average in averages.values():
-        average.swap()
-    text.module.eval()
-    model.eval()
-    return state.position, done
+        return run_loop(state, step, loop, callbacks, measure)
 
 
 def described(
