@@ -14,18 +14,15 @@ async function open(file) {
 app.registerExtension({
   name: "SoraDiT.MatroskaWorkflow",
   setup() {
-    document.addEventListener(
-      "drop",
-      (event) => {
-        const [file, ...more] = event.dataTransfer?.files ?? [];
-        if (!file || more.length || !/\.mkv$/i.test(file.name)) return;
-        // a node under the pointer goes first: drawn on the canvas, or (Nodes 2.0) an element
-        if (app.dragOverNode || event.target?.closest?.("[data-node-id]")) return;
-        event.preventDefault();
-        event.stopImmediatePropagation();
-        open(file);
-      },
-      true, // before the editor, which would say that it cannot read the file
-    );
+    // behind every other place that takes files, before the document, where the editor would say that it cannot read it
+    document.body.addEventListener("drop", (event) => {
+      const [file, ...more] = event.dataTransfer?.files ?? [];
+      if (event.defaultPrevented || !file || more.length || !/\.mkv$/i.test(file.name)) return;
+      // a node under the pointer goes first: drawn on the canvas, or (Nodes 2.0) an element
+      if (app.dragOverNode || event.target?.closest?.("[data-node-id]")) return;
+      event.preventDefault();
+      event.stopPropagation();
+      open(file);
+    });
   },
 });

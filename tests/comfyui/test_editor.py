@@ -44,6 +44,24 @@ def test_a_template_opens_runs_plays_and_comes_back(comfy, ed, name, tmp_path):
     assert ed.errors == []
 
 
+OWN_PLACE = """() => {  // a film dropped on the canvas, then on something of the page that takes files itself
+    const place = document.createElement('div'), opened = [], taken = [], real = app.handleFile
+    place.addEventListener('drop', event => { event.preventDefault(); taken.push(event.dataTransfer.files[0].name) })
+    document.body.append(place)
+    app.handleFile = async file => { opened.push(file.name) }
+    for (const target of [place, app.canvas.canvas]) {
+        const carried = new DataTransfer()
+        carried.items.add(new File(['no workflow'], 'film.mkv', {type: 'video/x-matroska'}))
+        target.dispatchEvent(new DragEvent('drop', {dataTransfer: carried, bubbles: true, cancelable: true}))
+    }
+    return new Promise(r => setTimeout(() => { app.handleFile = real; place.remove(); r({opened, taken}) }, 500))
+}"""
+
+
+def test_a_film_that_is_dropped_on_another_place_is_left_to_it(ed):
+    assert ed.page.evaluate(OWN_PLACE) == {"opened": ["film.mkv"], "taken": ["film.mkv"]}
+
+
 @pytest.mark.parametrize(
     "node, options, ending",
     [
