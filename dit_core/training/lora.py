@@ -36,7 +36,9 @@ class LoraTraining(TransformerTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.optimiser == "muon":
-            raise ConfigError("LoRA training: got optimiser 'muon', which is for whole matrices; expected another, such as 'adamw'.")
+            raise ConfigError(
+                "LoRA training: got optimiser 'muon', which is for whole matrices; expected another, such as 'adamw'."
+            )
         if self.train_text:
             raise ConfigError("LoRA training: the text encoder stays as it is; expected train_text off.")
 

@@ -5,9 +5,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from sora_dit.dit_core.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_dit.dit_core.errors import ConfigError
+from sora_dit.dit_core.training.autoencoder import AutoencoderStep, AutoencoderTraining
 from sora_dit.dit_core.training.likelihood import Likelihood, LikelihoodSettings
 from sora_dit.dit_core.training.perceptual import texture_loss
+from sora_dit.dit_core.training.seeding import generator_of_step
+from sora_dit.dit_core.training.sky_data import SkySource
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -115,3 +119,45 @@ def test_the_gradient_of_a_flat_picture_is_finite():
     flat = torch.zeros(1, 3, 3, 16, 16, requires_grad=True)
     texture_loss(flat, textured(16)[:1, :, :3]).backward()
     assert flat.grad.isfinite().all()
+
+
+def step_and_pass(training: AutoencoderTraining):
+    """The loss of step 0 of a small autoencoder, and by hand: error, differences of neighbours, KL."""
+    torch.manual_seed(1)
+    model = CausalVideoAutoencoder(AutoencoderConfig(
+        latent_channels=4, patch=4, encoder_channels=(8, 8), decoder_channels=(8, 8), encoder_blocks=0,
+        decoder_blocks=0, temporal_downsample=(True,), spatial_downsample=(True,), linear="none",
+    ))  # fmt: skip
+    source = SkySource(seed=1, frames=3, height=16, width=16)
+    step = AutoencoderStep(model, source, training, 2, torch.device("cpu"))
+    with torch.no_grad():
+        loss, told = step(0)
+        video = source.clips(0, 2, "cpu")
+        got, posterior = model(video, generator_of_step(training.seed, 0))
+    error = got - video
+    along_time, down = error[:, :, 1:] - error[:, :, :-1], error[..., 1:, :] - error[..., :-1, :]
+    edges = [along_time, down, error[..., 1:] - error[..., :-1]]
+    differences = sum(one.abs().mean() for one in edges) / 3
+    law = torch.distributions.Normal(posterior.mean, (0.5 * posterior.logvar).exp())
+    kl = torch.distributions.kl_divergence(law, torch.distributions.Normal(0.0, 1.0))
+    return loss, told, error, differences, kl
+
+
+def test_the_loss_with_fixed_weights_is_their_sum():
+    training = AutoencoderTraining(sizes=(16,), squared=7.0, edges=0.3, kl=0.01, precision="float32")
+    loss, told, error, differences, kl = step_and_pass(training)
+    expected = error.abs().mean() + 7.0 * error.square().mean() + 0.3 * differences + 0.01 * kl.mean()
+    torch.testing.assert_close(loss, expected)
+    assert told["psnr"].item() == pytest.approx(10 * math.log10(4 / error.square().mean().item()), rel=1e-4)
+
+
+def test_the_loss_by_likelihood_is_the_evidence_bound_for_each_number_of_the_video():
+    """Nats of the clip given its latent, and the latent's divergence from the prior, over as many numbers; what stands
+    beside it counts in units of the learned width."""
+    likelihood = LikelihoodSettings("laplace", beta=3.0)
+    training = AutoencoderTraining(sizes=(16,), edges=0.3, likelihood=likelihood, precision="float32")
+    loss, _, error, differences, kl = step_and_pass(training)
+    width = error.abs().mean()  # where a training starts: the best for what is wrong now
+    nats = -torch.distributions.Laplace(0.0, width).log_prob(error).sum()
+    expected = (nats + 3.0 * kl.sum()) / error.numel() + 0.3 * differences / width
+    torch.testing.assert_close(loss, expected)

@@ -34,7 +34,7 @@ def test_muon_steps_as_the_one_of_torch():
             weight.grad = gradient.clone()
             optimiser.step()
     moved = (theirs - start).norm()
-    assert (ours - theirs).norm() < 0.02 * moved and moved > 1
+    assert (ours - theirs).norm() < 0.02 * moved and moved > 0.5
 
 
 def test_the_average_forgets_its_start_at_first_and_then_is_slow():
