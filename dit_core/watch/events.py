@@ -14,17 +14,20 @@ _SCALARS = ("loss", "held_out", "gradient_norm", "rate", "samples_per_second", "
 class EventWriter:
     """Writes log lines as TensorBoard events below `folder`/events; does nothing where TensorBoard is not installed.
 
-    Attributes:
-        available: whether anything is written.
+    The file is begun with the first line: a training that is refused leaves none. What was written before of that step
+    and later ones, by a training that lost them, is not shown any more.
     """
 
     def __init__(self, folder: str | Path):
-        self._writer = _open(Path(folder) / "events")
-        self.available = self._writer is not None
+        self._folder, self._writer, self._begun = Path(folder) / "events", None, False
 
     def write(self, line: dict[str, Any]) -> None:
         """Write the numbers of one log line."""
-        if self._writer is None or not isinstance(line.get("step"), int):
+        if not isinstance(line.get("step"), int) or "event" in line:
+            return
+        if not self._begun:
+            self._begun, self._writer = True, _open(self._folder, line["step"])
+        if self._writer is None:
             return
         step = line["step"]
         for name in _SCALARS:
@@ -44,9 +47,9 @@ class EventWriter:
             self._writer.close()
 
 
-def _open(folder: Path) -> Any:
+def _open(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except Exception:  # not installed, or of a version that does not go with this torch: a view less, no more
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=step)

@@ -251,13 +251,13 @@ def test_event_files_are_written_only_where_tensorboard_is(tmp_path, monkeypatch
     writer = EventWriter(tmp_path)
     writer.write(line(10))
     writer.close()
-    assert not writer.available and list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
     class Fake:
         written: list = []
 
-        def __init__(self, folder):
-            self.folder = folder
+        def __init__(self, folder, purge_step):
+            self.folder, self.purge_step = folder, purge_step
 
         def add_scalar(self, name, value, step):
             self.written.append((name, value, step))
@@ -287,3 +287,22 @@ def test_tensorboard_reads_what_is_written(tmp_path):
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(10, 0.5), (20, 0.25)]
     assert events.Scalars("loss by noise level/0.88 to 1.00")[1].value == 0.5
     assert events.Scalars("held_out")[0].value == 0.75
+
+
+def test_tensorboard_forgets_the_steps_that_were_lost(tmp_path):
+    """As after kill -9: the log is taken back to the state on disk, and the events are told so."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for steps, loss in (((10, 20, 30), 0.5), ((20,), 0.25)):
+        writer = EventWriter(tmp_path)
+        for step in steps:
+            writer.write(line(step, loss))
+        writer.close()
+    events = accumulator.EventAccumulator(str(tmp_path / "events")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(10, 0.5), (20, 0.25)]
+
+
+def test_a_training_that_is_refused_leaves_no_event_file(tmp_path):
+    writer = EventWriter(tmp_path)
+    writer.write({"event": "refused", "step": 3})
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
