@@ -12,6 +12,7 @@ from sora_dit.dit_core.autoencoder.linear import LinearCodec
 from sora_dit.dit_core.checkpoint import load_bundle, save_bundle
 from sora_dit.dit_core.text import TextEncoder
 from sora_dit.dit_core.training import optim
+from sora_dit.dit_core.training.feed import SkyFeed
 from sora_dit.dit_core.training.starter.__main__ import main
 from sora_dit.dit_core.transformer import TransformerConfig, VideoDiT
 
@@ -100,6 +101,8 @@ def test_a_codec_is_not_replaced_by_one_half_trained(files, monkeypatch):
 def test_a_stopped_codec_is_not_fitted_again_and_what_is_written_of_it_can_be_used(files, monkeypatch):
     fits, fit = [], LinearCodec.fit
     monkeypatch.setattr(LinearCodec, "fit", lambda *args: fits.append(fit(*args)))
+    few = lambda self, device: iter([self.source.clips(0, 32, device)])  # noqa: E731
+    monkeypatch.setattr(SkyFeed, "fitting", few)
     config = {"linear": "encoder", "lookahead": 0, "latent_channels": 4, "decoder_channels": [8, 8, 8]}
     call = ["autoencoder", "--state", str(files / "state"), *SIZE, "--autoencoder-config", json.dumps(config)]
     monkeypatch.setattr("sora_dit.dit_core.training.loop._Run._out_of_time", lambda run: run.position["step"] == 2)

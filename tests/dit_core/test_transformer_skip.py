@@ -56,7 +56,7 @@ def test_sampling_with_a_new_model_gives_the_gaussian_back():
     positive = Prompt(*(part[:1] for part in text(1)))
     sigmas = torch.linspace(1, 0, 101)
     conditioning = combine(model, model_objective(model.config), sigmas, positive)
-    empty = torch.zeros(1, 3, 9, 24, 24)
+    empty = torch.zeros(1, 3, 9, 16, 16)
     latent = denoise_latent(model, conditioning, empty, seed=3, guidance_scale=1, sampler="euler")
     spread = latent.transpose(0, 1).flatten(1).std(1)
     assert torch.allclose(spread, torch.tensor(STD), rtol=0.05), spread

@@ -19,6 +19,12 @@ from sora_dit.nodes import _training, _training_watch, host
 PROMPTS = "a calm sea\nstars"
 
 
+@pytest.fixture(autouse=True)
+def few_held_out_clips(monkeypatch):
+    """Measured in batches of two, 64 clips take longer than all steps of a test."""
+    monkeypatch.setattr("sora_dit.dit_core.training.transformer.HELD_OUT_CLIPS", 4)
+
+
 @pytest.fixture
 def latents(go, parts):
     """Cached latents of 12 skies of 16 x 16, 5 frames."""

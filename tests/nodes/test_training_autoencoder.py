@@ -156,17 +156,17 @@ def test_clips_that_are_held_out_are_measured_and_never_trained_on(go, session, 
 
     monkeypatch.setattr(ClipFeed, "batch", batch)
     what = {"clips": clips, "batch": 4, "channels": 4, "perceptual": 0.0, "kind": "linear encoder"}
-    go("TrainAutoencoder", run="part", steps=10, held_out=0.25, **what)
+    go("TrainAutoencoder", run="part", steps=4, held_out=0.25, **what)
     log = read_log(session.output_dir / "sora_dit_training" / "part")
     steps, psnr = log.series("held_out_psnr")
-    assert steps == list(range(1, 11)) and all(map(math.isfinite, psnr))
+    assert steps == [1, 2, 3, 4] and all(map(math.isfinite, psnr))
     assert any(note.text == "9 clips to train on, 3 held out." for note in session.notes)
     held_out = {f"sky {index}" for index in held_out_clips({index: str(index) for index in range(12)}, 0.25)}
     assert len(held_out) == 3 and trained and not trained & held_out
-    go("TrainAutoencoder", run="whole", steps=10, held_out=0.0, **what)
+    go("TrainAutoencoder", run="whole", steps=2, held_out=0.0, **what)
     assert read_log(session.output_dir / "sora_dit_training" / "whole").series("held_out_psnr") == ([], [])
     with pytest.raises(SoraDiTError, match="was 9 of 12 clips .* and is not set"):  # other clips: another training
-        go("TrainAutoencoder", run="part", steps=12, held_out=0.0, **what)
+        go("TrainAutoencoder", run="part", steps=5, held_out=0.0, **what)
 
 
 def test_what_an_older_version_finished_in_steps_is_opened(go, session):
