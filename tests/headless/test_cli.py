@@ -128,6 +128,7 @@ USAGE = [
     (["run", "flow.json", "--seed", "x"], "argument --seed: got 'x'; expected a whole number"),
     (["run", "flow.json", "--models", "nowhere"], "error: The models folder nowhere does not exist."),
     (["run", "flow.json", "--output", "file"], "error: The output folder file is a file; expected a folder."),
+    (["check", "flow.json", "--output", "file"], "error: The output folder file is a file; expected a folder."),
     (["run", "flow.json", "--output", "file/sub"], "error: The output folder"),
     (["run", "flow.json", "--device", "gpu"], "The device is 'gpu'; expected auto, cpu, cuda, cuda:1 or mps."),
     (["run", "flow.json", "--dtype", "fp8"], "The dtype is 'fp8'; expected one of: auto, float32, bfloat16, float16."),
