@@ -30,7 +30,7 @@ from .adversary import AdversarialSettings, Adversary
 from .callbacks import Callbacks
 from .compiling import compiled
 from .divergence import NAT
-from .feed import ClipSource, check_sizes, clip_batches, feed_of, fitting_clips
+from .feed import SkiesOrClips, check_sizes, clip_batches, feed_of, fitting_clips
 from .likelihood import Likelihood, LikelihoodSettings
 from .loop import LoopSettings, run_loop
 from .optim import OPTIMISERS, MovingAverage, make_optimisers
@@ -89,7 +89,7 @@ def reconstruction_loss(got: Tensor, wanted: Tensor) -> dict[str, Tensor]:
 
 def new_autoencoder(
     config: AutoencoderConfig,
-    source: ClipSource,
+    source: SkiesOrClips,
     training: AutoencoderTraining,
     device: torch.device,
     watch: Watch = iter,
@@ -154,13 +154,13 @@ def with_changes(
 
 def train_autoencoder(
     model: CausalVideoAutoencoder,
-    source: ClipSource,
+    source: SkiesOrClips,
     folder: Path,
     loop: LoopSettings,
     training: AutoencoderTraining,
     device: torch.device,
     callbacks: Callbacks | None = None,
-    held_out: ClipSource | None = None,
+    held_out: SkiesOrClips | None = None,
 ) -> tuple[CausalVideoAutoencoder, dict, bool]:
     """Train or go on; returns the averaged model, the position, and whether it is done.
 
@@ -246,7 +246,7 @@ class AutoencoderStep:
     def __init__(
         self,
         model: CausalVideoAutoencoder,
-        source: ClipSource,
+        source: SkiesOrClips,
         training: AutoencoderTraining,
         batch: int,
         device: torch.device,
@@ -331,7 +331,9 @@ class AutoencoderStep:
         return loss, training.likelihood.beta * posterior.mean.numel() / error.numel()
 
 
-def with_statistics(model: CausalVideoAutoencoder, source: ClipSource, device: torch.device) -> CausalVideoAutoencoder:
+def with_statistics(
+    model: CausalVideoAutoencoder, source: SkiesOrClips, device: torch.device
+) -> CausalVideoAutoencoder:
     """The model, its configuration completed by latent statistics and colours unless it has them already."""
     statistics = model.statistics or measure_latents(model, source, device)
     rgb = model.config.latent_rgb or measure_colours(model, source, device)
@@ -341,7 +343,7 @@ def with_statistics(model: CausalVideoAutoencoder, source: ClipSource, device: t
 
 @torch.no_grad()
 def measure_colours(
-    model: CausalVideoAutoencoder, source: ClipSource, device: torch.device, clips: int = 64, batch: int = 16
+    model: CausalVideoAutoencoder, source: SkiesOrClips, device: torch.device, clips: int = 64, batch: int = 16
 ) -> Colours:
     """The colours of the latent's channels, fitted on clips of the source."""
     videos = clip_batches(source, clips, batch, device, MEASURED_SKIES)
@@ -350,7 +352,7 @@ def measure_colours(
 
 @torch.no_grad()
 def measure_latents(
-    model: CausalVideoAutoencoder, source: ClipSource, device: torch.device, clips: int = 256, batch: int = 16
+    model: CausalVideoAutoencoder, source: SkiesOrClips, device: torch.device, clips: int = 256, batch: int = 16
 ) -> LatentStatistics:
     """Mean and deviation of the latent channels over clips; a linear encoder's keep their relative scale."""
     videos = clip_batches(source, clips, batch, device, MEASURED_SKIES)
@@ -359,7 +361,7 @@ def measure_latents(
 
 
 def held_out_quality(
-    model: CausalVideoAutoencoder, source: ClipSource, device: torch.device, clips: int = 64, batch: int = 8
+    model: CausalVideoAutoencoder, source: SkiesOrClips, device: torch.device, clips: int = 64, batch: int = 8
 ) -> CodecQuality:
     """All measures of the reconstruction (posterior mean, output clipped to -1..1), means over the source's clips."""
     return codec_quality(model, clip_batches(source, clips, batch, device))

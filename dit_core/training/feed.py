@@ -20,7 +20,7 @@ from .sky_data import SkySource
 HELD_BYTES = 1 << 30  # decoded clips that are kept in memory
 FIT_CLIPS = 512  # of a person's own that a linear codec is fitted to
 
-ClipSource = SkySource | TrainingClips
+SkiesOrClips = SkySource | TrainingClips
 
 
 class Feed(Protocol):
@@ -42,7 +42,7 @@ class Feed(Protocol):
         """What the clips are, JSON values, for `TrainingState`."""
 
 
-def feed_of(source: ClipSource, batch: int, sizes: tuple[int, ...] = (), seed: int = 0) -> Feed:
+def feed_of(source: SkiesOrClips, batch: int, sizes: tuple[int, ...] = (), seed: int = 0) -> Feed:
     """The feed of a source. sizes: of skies, in turn; a person's own clips have the sizes of their buckets.
 
     batch: clips of the smallest size. Of a larger one there are fewer, so that a step costs about the same.
@@ -50,17 +50,19 @@ def feed_of(source: ClipSource, batch: int, sizes: tuple[int, ...] = (), seed: i
     return SkyFeed(source, batch, sizes) if isinstance(source, SkySource) else ClipFeed(source, batch, seed)
 
 
-def clip_batches(source: ClipSource, clips: int, batch: int, device: torch.device, start: int = 0) -> Iterator[Tensor]:
+def clip_batches(
+    source: SkiesOrClips, clips: int, batch: int, device: torch.device, start: int = 0
+) -> Iterator[Tensor]:
     """About so many clips to measure on, [B, 3, F, H, W] in -1..1 each; see `Feed.some`."""
     return feed_of(source, batch).some(clips, device, start)
 
 
-def fitting_clips(source: ClipSource, device: torch.device) -> Iterator[Tensor]:
+def fitting_clips(source: SkiesOrClips, device: torch.device) -> Iterator[Tensor]:
     """What a linear codec is fitted to, [B, 3, F, H, W] in -1..1 each."""
     return feed_of(source, 16).fitting(device)
 
 
-def check_sizes(source: ClipSource, config: AutoencoderConfig) -> None:
+def check_sizes(source: SkiesOrClips, config: AutoencoderConfig) -> None:
     """Raises `DataError` for a size that the autoencoder does not take."""
     feed_of(source, 1).check(config)
 

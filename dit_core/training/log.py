@@ -20,7 +20,7 @@ LOG = "log.jsonl"
 LEVEL_SUMS, LEVEL_COUNTS = "level_loss_sum", "level_count"  # what a step function tells; the log tells means
 
 
-class TrainingLog:
+class LogWriter:
     """Sums are kept on the device until a line is written, so that logging does not stall a graphics card."""
 
     def __init__(

@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..lock import folder_lock
 from .callbacks import Callbacks
 from .divergence import Divergence, DivergenceWatch, TrainingDiverged
-from .log import LEVEL_COUNTS, LEVEL_SUMS, LOG, TrainingLog, wait_for
+from .log import LEVEL_COUNTS, LEVEL_SUMS, LOG, LogWriter, wait_for
 from .optim import SCHEDULES, learning_rate, set_learning_rate
 from .state import TrainingState
 
@@ -142,7 +142,7 @@ class _Run:
         self.position["planned"] = settings.steps
         self.parameters = [p for module in state.modules.values() for p in module.parameters() if p.requires_grad]
         self.device = self.parameters[0].device if self.parameters else torch.device("cpu")
-        self.log = TrainingLog(
+        self.log = LogWriter(
             state.path.parent / LOG, settings.log_every, callbacks.report, settings.steps or None, self.device
         )
         self.log.rewind(self.position["step"])

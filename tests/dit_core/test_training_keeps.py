@@ -18,7 +18,7 @@ from sora_dit.dit_core.training import precision
 from sora_dit.dit_core.training.autoencoder import AutoencoderTraining, new_autoencoder, train_autoencoder
 from sora_dit.dit_core.training.callbacks import Callbacks
 from sora_dit.dit_core.training.compiling import compiled, compiles
-from sora_dit.dit_core.training.log import TrainingLog
+from sora_dit.dit_core.training.log import LogWriter
 from sora_dit.dit_core.training.loop import LoopSettings, TrainingDiverged
 from sora_dit.dit_core.training.optim import MovingAverage
 from sora_dit.dit_core.training.reading import ReadingSettings, teach_reading
@@ -175,11 +175,11 @@ def test_a_log_that_cannot_be_rewound_is_said_and_left_as_it_was(tmp_path, monke
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(CheckpointError, match=r"log\.jsonl cannot be brought to step 5.*the disk is full"):
-        TrainingLog(path, 1, lambda line: None).rewind(5)
+        LogWriter(path, 1, lambda line: None).rewind(5)
     assert [entry.name for entry in tmp_path.iterdir()] == ["log.jsonl"]
     assert len(path.read_text().splitlines()) == 2
     monkeypatch.undo()
-    TrainingLog(path, 1, lambda line: None).rewind(5)
+    LogWriter(path, 1, lambda line: None).rewind(5)
     assert path.read_text() == '{"step": 1}\n'
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from sora_dit.dit_core.training import log as logs
-from sora_dit.dit_core.training.log import TrainingLog
+from sora_dit.dit_core.training.log import LogWriter
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def clock(monkeypatch):
 
 def test_a_line_that_a_save_writes_counts_the_time_of_its_own_steps(tmp_path, clock):
     lines = []
-    log = TrainingLog(tmp_path / "log.jsonl", 4, lines.append)
+    log = LogWriter(tmp_path / "log.jsonl", 4, lines.append)
     position = {"step": 0, "samples": 0, "seconds": 0.0}
 
     def step(seconds: float = 2.0) -> None:
