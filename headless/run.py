@@ -137,7 +137,7 @@ def open_job(
 
 def _check_surroundings(session: Session) -> None:
     """Raise `UsageError` for a folder or a name that cannot be meant; whether a device is there, torch says later."""
-    if session.output_dir.is_file():  # a run finds out all else that bars it, before it begins
+    if os.path.isfile(session.output_dir):  # a run finds out all else that bars it, before it begins
         raise UsageError(f"The output folder {session.output_dir} is a file; expected a folder.")
     for folder in session.models_dirs:
         if not folder.is_dir():
