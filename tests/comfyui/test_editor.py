@@ -51,7 +51,7 @@ OWN_PLACE = """() => {  // a film dropped on the canvas, then on something of th
     app.handleFile = async file => { opened.push(file.name) }
     for (const target of [place, app.canvas.canvas]) {
         const carried = new DataTransfer()
-        carried.items.add(new File(['no workflow'], 'film.mkv', {type: 'video/x-matroska'}))
+        carried.items.add(new File(['only pictures'], 'film.mkv', {type: 'video/x-matroska'}))
         target.dispatchEvent(new DragEvent('drop', {dataTransfer: carried, bubbles: true, cancelable: true}))
     }
     return new Promise(r => setTimeout(() => { app.handleFile = real; place.remove(); r({opened, taken}) }, 500))
