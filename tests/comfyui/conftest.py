@@ -1,4 +1,4 @@
-"""A real ComfyUI for the tests of this folder, started once for all of them.
+"""A real ComfyUI for the tests of this folder, started once for all of them (with `pytest -n 0`; else in each process).
 
 COMFYUI_PATH: its checkout; COMFY_PYTHON: the Python of its environment, if not this one. Without COMFYUI_PATH every
 test here is skipped. COMFYUI_FRONTEND: the `static` folder of another frontend than the installed one.
