@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..dit_core.errors import Cancelled, ShapeError, SoraDiTError
+from ..dit_core.errors import ShapeError, SoraDiTError
 from . import _checks, _loras, _training_data, _training_watch, host
 
 MOST_PROMPTS = 4
@@ -116,19 +116,9 @@ class Job:
             host.make_room()
             module, text = self._copies()
             desk = _training_watch.Desk(self.cls, folder, settings["steps"], self._sampler(module, text, settings))
-            train = "1 clip trains" if len(self.train) == 1 else f"{len(self.train)} clips train"
-            host.note(self.cls, f"{train}, {len(self.held_out or ())} held out.")
+            host.note(self.cls, _training_data.told_split(self.train, self.held_out))
             loop = self.options.loop(settings["steps"], settings["batch"], settings["sample_every"])
-            try:
-                with _training_data.by_name("name for run"):
-                    result, position, done = work(module, text, desk.callbacks(), loop, folder)
-                if done:
-                    desk.finish()
-            finally:
-                desk.close()
-        if not done:
-            raise Cancelled(_training_watch.stopped(position))
-        return result, position
+            return desk.follow(lambda callbacks: work(module, text, callbacks, loop, folder))
 
     def provenance(self, settings: dict[str, Any], position: dict[str, Any]) -> dict[str, Any]:
         """How the weights were made, for their file."""

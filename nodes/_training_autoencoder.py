@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..dit_core.errors import Cancelled, CheckpointError, SoraDiTError
+from ..dit_core.errors import CheckpointError, SoraDiTError
 from ..dit_core.lock import folder_lock
 from . import _training, _training_data, _training_watch, host
 from .handles import SoraVae
@@ -71,7 +71,7 @@ def _trained(cls: type, clips: Any, start: Any, settings: dict[str, Any], place:
         return module
     with _training.learning():
         host.make_room()
-        host.note(cls, f"{_training_data.counted(len(part), 'clip')} to train on, {len(held_out or ())} held out.")
+        host.note(cls, _training_data.told_split(part, held_out))
         watch = partial(_watched, cls)
         if start is None:
             config = _config(settings)
@@ -80,17 +80,10 @@ def _trained(cls: type, clips: Any, start: Any, settings: dict[str, Any], place:
             module = _with_decoder(start, settings["training_seed"], part, place, watch, folder)
         mirror = Mirror(module, held_out or part, place)
         desk = _training_watch.Desk(cls, folder, settings["steps"], mirror)
-        try:
-            with _training_data.by_name("name for run"):
-                module, position, done = train_autoencoder(
-                    module, part, folder, _loop(settings), training, place, desk.callbacks(), held_out
-                )
-            if done:
-                desk.finish()
-        finally:
-            desk.close()
-        if not done:
-            raise Cancelled(_training_watch.stopped(position))
+        loop = _loop(settings)
+        module, position = desk.follow(
+            lambda callbacks: train_autoencoder(module, part, folder, loop, training, place, callbacks, held_out)
+        )
         _keep(folder / MADE, module, asked[0], position)
     return module
 

@@ -158,17 +158,17 @@ def _remarks(clips: Any) -> list[str]:
     files, buckets = len(clips.survey.clips), bucket_counts(clips)
     sizes = ", ".join(f"{count} x {bucket}" for bucket, count in list(buckets.items())[-4:])
     more = f" and {len(buckets) - 4} other sizes" if len(buckets) > 4 else ""
-    remarks = [f"{counted(files, 'file')}, {counted(len(clips), 'clip')}" + (f": {sizes}{more}." if sizes else ".")]
+    remarks = [f"{_count(files, 'file')}, {_count(len(clips), 'clip')}" + (f": {sizes}{more}." if sizes else ".")]
     bad = [problem for problem in clips.survey.problems if problem.kind == "unreadable"]
     if bad:
-        remarks.append(f"{counted(len(bad), 'file')} cannot be read and left out. {bad[0].sentence}")
+        remarks.append(f"{_count(len(bad), 'file')} cannot be read and left out. {bad[0].sentence}")
     if other := clips.survey.ignored:
         named = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
-        which = counted(len(other), "other file or folder is", "other files or folders are")
+        which = _count(len(other), "other file or folder is", "other files or folders are")
         remarks.append(f"{which} not used: {named}.")
     if clips.too_short:
         remarks.append(
-            f"{counted(len(clips.too_short), 'stretch', 'stretches')} too short and left out. "
+            f"{_count(len(clips.too_short), 'stretch', 'stretches')} too short and left out. "
             f"{clips.too_short[0].sentence}"
         )
     return remarks
@@ -236,16 +236,20 @@ def _about_skies(clips: Any) -> str:
     examples = "\n".join(f"  {captions_of(clips, index)[0]}" for index in range(min(5, len(clips))))
     kind = clips.fingerprint().kind
     if kind != "synthetic skies":
-        return f"{counted(len(clips), 'clip')} of {kind}; not examined. Captions such as:\n{examples}\n"
+        return f"{_count(len(clips), 'clip')} of {kind}; not examined. Captions such as:\n{examples}\n"
     return (
-        f"{counted(len(clips), 'rendered sky', 'rendered skies')}, each {clips.bucket(0)}. They are made from numbers, "
+        f"{_count(len(clips), 'rendered sky', 'rendered skies')}, each {clips.bucket(0)}. They are made from numbers, "
         f"so nothing can be wrong with them. Captions such as:\n{examples}\n"
     )
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """A number of things in words."""
+def _count(number: int, one: str, many: str | None = None) -> str:
     return f"1 {one}" if number == 1 else f"{number} {many or one + 's'}"
+
+
+def told_split(train: Any, held_out: Any) -> str:
+    """How many clips train and how many are held out (None: none are)."""
+    return f"{_count(len(train), 'clip trains', 'clips train')}, {len(held_out or ())} held out."
 
 
 # --- Latents -----------------------------------------------------------------------------------------------------
@@ -292,7 +296,7 @@ class Caching:
         if not store.skipped:
             return store, []
         reasons = " ".join(list(store.skipped.values())[:2])
-        return store, [f"{counted(len(store.skipped), 'clip')} could not be read and left out. {reasons}"]
+        return store, [f"{_count(len(store.skipped), 'clip')} could not be read and left out. {reasons}"]
 
 
 def require_latents(latents: Any) -> Any:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..dit_core.errors import DataError, SoraDiTError
+from ..dit_core.errors import Cancelled, DataError, SoraDiTError
 from ..dit_core.memory import is_out_of_memory
 from . import _training_data, host
 
@@ -48,6 +48,22 @@ class Desk:
         from ..dit_core.training.callbacks import Callbacks
 
         return Callbacks(begin=self._begin, report=self._report, step=self._step, sample=self._sample)
+
+    def follow(self, work: Callable[[Any], tuple[Any, dict[str, Any], bool]]) -> tuple[Any, dict[str, Any]]:
+        """Run a training, `work`(callbacks) -> (result, position, done): the first two.
+
+        Raises `Cancelled` where it was stopped; other errors speak of the input for its name.
+        """
+        try:
+            with _training_data.by_name("name for run"):
+                result, position, done = work(self.callbacks())
+            if done:
+                self.finish()
+        finally:
+            self.close()
+        if not done:
+            raise Cancelled(stopped(position))
+        return result, position
 
     def close(self) -> None:
         """Draw the files; called however the training ended."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from torch import Tensor
 
@@ -81,7 +80,7 @@ class ClipsPart(TrainingClips):
         return len(self._numbers)
 
     @property
-    def twins(self) -> Any:
+    def twins(self) -> bool:
         """As the whole has them: a group is not torn apart but where nothing else can be held out."""
         return self._clips.twins
 

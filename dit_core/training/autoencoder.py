@@ -204,7 +204,8 @@ def train_autoencoder(
     state.position |= remembered(training.precision, device)
     # torch refuses a second backward through what it compiled, and lambda needs one through the decoder
     parts = (model.encoder, model.decoder if training.adversarial is None else None)
-    measure = None if held_out is None else lambda: step.measure(clip_batches(held_out, HELD_OUT_CLIPS, 8, device))
+    feed = None if held_out is None else feed_of(held_out, 8)  # one for all measurements: it keeps what it decoded
+    measure = None if feed is None else lambda: step.measure(feed.some(HELD_OUT_CLIPS, device))
     with compiled([part for part in parts if part is not None], device):
         done = run_loop(state, step, loop, callbacks, measure, NAT if training.likelihood else 0.0)
     average.swap()

@@ -160,7 +160,7 @@ def test_clips_that_are_held_out_are_measured_and_never_trained_on(go, session, 
     log = read_log(session.output_dir / "sora_dit_training" / "part")
     steps, psnr = log.series("held_out_psnr")
     assert steps == [1, 2, 3, 4] and all(map(math.isfinite, psnr))
-    assert any(note.text == "9 clips to train on, 3 held out." for note in session.notes)
+    assert any(note.text == "9 clips train, 3 held out." for note in session.notes)
     held_out = {f"sky {index}" for index in held_out_clips({index: str(index) for index in range(12)}, 0.25)}
     assert len(held_out) == 3 and trained and not trained & held_out
     go("TrainAutoencoder", run="whole", steps=2, held_out=0.0, **what)
