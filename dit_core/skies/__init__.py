@@ -4,9 +4,10 @@
 `render` makes the frames, `attributes` tells what is in it.
 """
 
-from .captions import caption, named, prompt_for
+from .captions import caption, named, prompt_for, twin_captions
+from .edition import EDITION
 from .render import render
-from .scene import EDITION, EQUALLY, HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
+from .scene import EQUALLY, HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
 from .twins import twin
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "sample_balanced",
     "sample_scene",
     "twin",
+    "twin_captions",
 ]

@@ -8,7 +8,7 @@ language too.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
@@ -34,8 +34,26 @@ def caption(scene: SkyScene, seed: int, full: bool = False) -> str:
         20 to `LONGEST` bytes of English; without `full` usually 40 to 170.
     """
     rng, words = _choose(scene, seed, full)
-    somewhere = "light" not in words and scene.light != "none" and rng.random() < 0.4
-    return _compose(words, rng, scene.luminary, somewhere)
+    return _compose_scene(scene, words, rng)
+
+
+def twin_captions(first: SkyScene, second: SkyScene, seed: int) -> tuple[str, str]:
+    """Captions of two skies that differ in a word: alike but for that word, which both of them name.
+
+    A pair whose captions leave that word out shows two pictures for one text, and teaches nothing of it. What flies is
+    named anyway, and empty air seldom, see `_drop`.
+    """
+    told, other = attributes(first), attributes(second)
+    differ = {name for name in told if told[name] != other[name]}
+    if "object" in differ:
+        differ = set()  # and with it its colour and direction
+    return _naming(first, differ, _numbers(first, seed)), _naming(second, differ, _numbers(first, seed))
+
+
+def _naming(scene: SkyScene, names: Collection[str], rng: random.Random) -> str:
+    words = attributes(scene)
+    kept = _drop(words, rng)
+    return _compose_scene(scene, {name: value for name, value in words.items() if name in {*kept, *names}}, rng)
 
 
 def named(scene: SkyScene, seed: int, full: bool = False) -> dict[str, str]:
@@ -44,9 +62,18 @@ def named(scene: SkyScene, seed: int, full: bool = False) -> dict[str, str]:
 
 
 def _choose(scene: SkyScene, seed: int, full: bool) -> tuple[random.Random, dict[str, str]]:
-    rng = random.Random(f"{seed}/{scene.variation[0]!r}/{scene.drift!r}")
+    rng = _numbers(scene, seed)
     words = attributes(scene)
     return rng, words if full else _drop(words, rng)
+
+
+def _numbers(scene: SkyScene, seed: int) -> random.Random:
+    return random.Random(f"{seed}/{scene.variation[0]!r}/{scene.drift!r}")
+
+
+def _compose_scene(scene: SkyScene, words: dict[str, str], rng: random.Random) -> str:
+    somewhere = "light" not in words and scene.light != "none" and rng.random() < 0.4
+    return _compose(words, rng, scene.luminary, somewhere)
 
 
 def prompt_for(words: dict[str, str], seed: int) -> str:

@@ -60,12 +60,6 @@ _UP_TO = dict(zip(_SHARE, (0.31, 0.43, 0.55, 1.0), strict=True))  # running sums
 LIGHT_X = {"left": 0.2, "center": 0.5, "right": 0.8, "none": 0.5}
 _MASK = (1 << 64) - 1
 
-EDITION = 4
-"""Raised whenever a scene's numbers, picture, captions or twin become others: data sets are told apart by it.
-
-2: larger birds and planes, twins without sun or moon. 3: captions of more words. 4: twins by speed.
-"""
-
 
 @dataclass(frozen=True)
 class SkyScene:

@@ -24,13 +24,13 @@ from .scene import (
 )
 
 _SHARES = {
-    "cover": 0.30,
-    "light": 0.15,
-    "speed": 0.10,
-    "object_direction": 0.18,
+    "cover": 0.34,
+    "speed": 0.17,
+    "light": 0.10,
+    "object_direction": 0.12,
     "object_color": 0.08,
-    "object": 0.16,
-    "direction": 0.03,
+    "object": 0.14,
+    "direction": 0.05,
 }
 _ALIKE = {"scattered", "broken", "overcast"}  # covers that a model takes for each other: twins show them more often
 
@@ -43,6 +43,8 @@ def twin(scene: SkyScene, seed: int) -> SkyScene:
     """
     rng = random.Random(f"twin/{seed}/{scene.variation[0]!r}")
     can = {name: share for name, share in _SHARES.items() if _has(scene, name)}
+    if scene.cover == "clear":
+        can["speed"] *= 2  # wisps are faint: how fast they are is learned last
     name = rng.choices(list(can), list(can.values()))[0]
     return _CHANGES[name](scene, rng)
 
