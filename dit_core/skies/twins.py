@@ -24,15 +24,15 @@ from .scene import (
 )
 
 _SHARES = {
-    "cover": 0.34,
-    "speed": 0.17,
-    "light": 0.10,
-    "object_direction": 0.12,
+    "cover": 0.40,
+    "speed": 0.18,
+    "light": 0.09,
+    "object_direction": 0.10,
     "object_color": 0.08,
-    "object": 0.14,
+    "object": 0.12,
     "direction": 0.05,
 }
-_ALIKE = {"scattered", "broken", "overcast"}  # covers that a model takes for each other: twins show them more often
+_ALIKE = ({"scattered", "broken"}, {"broken", "overcast"})  # what a model takes for each other: twins of these come more
 
 
 def twin(scene: SkyScene, seed: int) -> SkyScene:
@@ -82,7 +82,7 @@ def _light(scene: SkyScene, rng: random.Random) -> SkyScene:
 
 def _cover(scene: SkyScene, rng: random.Random) -> SkyScene:
     covers = _covers(scene)
-    weights = [2 if {cover, scene.cover} <= _ALIKE else 1 for cover in covers]
+    weights = [3 if {cover, scene.cover} in _ALIKE else 1 for cover in covers]
     return replace(scene, cover=rng.choices(covers, weights)[0])
 
 
