@@ -32,7 +32,7 @@ _SHARES = {
     "object": 0.12,
     "direction": 0.05,
 }
-_ALIKE = ({"scattered", "broken"}, {"broken", "overcast"})  # what a model takes for each other: twins of these come more
+_ALIKE = ({"scattered", "broken"}, {"broken", "overcast"})  # taken for each other: twins of these come more often
 
 
 def twin(scene: SkyScene, seed: int) -> SkyScene:
