@@ -151,3 +151,43 @@ def say(run):
         return str(caught.value)
 
     return call
+
+
+@pytest.fixture
+def few_held_out_clips(monkeypatch):
+    """Measured in batches of two, 64 clips take longer than all steps of a test."""
+    monkeypatch.setattr("sora_dit.dit_core.training.transformer.HELD_OUT_CLIPS", 4)
+
+
+@pytest.fixture
+def latents(go, parts):
+    """Cached latents of 12 skies of 16 x 16, 5 frames."""
+    clips = go("SkyDataset", count=12, width=16, height=16, frames=5)[0]
+    return go("CacheLatents", clips=clips, vae=parts[2], clip=parts[1], name="skies")[0]
+
+
+@pytest.fixture
+def train(go, parts, latents):
+    """`train(steps=4, ...)`: what Train Model gives; options as a dict."""
+
+    def call(steps=4, options=None, model=None, **more):
+        chosen = {"log_every": 1, "held_out_every": 2} | (options or {})
+        wanted = {"model": model or parts[0], "clip": parts[1], "latents": latents, "run": "a", "batch": 2} | more
+        return go("TrainModel", steps=steps, options=go("TrainingOptions", **chosen)[0], **wanted)
+
+    return call
+
+
+@pytest.fixture
+def folder(session):
+    """Of the run "a"."""
+    return session.output_dir / "sora_dit_training" / "a"
+
+
+@pytest.fixture
+def own_models(session, tmp_path):
+    """A models folder that may be written to, before the shared one."""
+    place = tmp_path / "models"
+    place.mkdir()
+    session.models_dirs.insert(0, place)
+    return place

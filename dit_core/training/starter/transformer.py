@@ -138,13 +138,15 @@ def starting_model(
 
 
 def grown(old: VideoDiT, new: VideoDiT) -> dict[str, torch.Tensor]:
-    """Weights of `old` for `new`, which may have more latent channels: those come in as zeros and go out as zeros.
+    """Weights of `old` for `new`, which may have more latent channels, more blocks, or know where its tokens are.
 
-    The components of a linear encoder are nested, so a model of its first channels can go on with more of them; a
-    model that does not know where its tokens are can learn it.
+    The components of a linear encoder are nested, so a model of its first channels can go on with more of them: those
+    come in as zeros and go out as zeros. Blocks that `old` lacks are as they were made, the identity, spread evenly
+    among the others. So the new one computes what the old one did.
     Raises `ConfigError` when the two differ in more than that.
     """
-    weights, wanted = old.state_dict(), new.state_dict()
+    wanted = new.state_dict()
+    weights = _with_more_blocks(old, new, wanted)
     for name, axis in (("patch_in.weight", 1), ("final.projection.weight", 0), ("final.projection.bias", 0)):
         missing = wanted[name].shape[axis] - weights[name].shape[axis]
         if missing > 0 and new.config.patch == (1, 1, 1):
@@ -158,6 +160,29 @@ def grown(old: VideoDiT, new: VideoDiT) -> dict[str, torch.Tensor]:
             got = list(weights[name].shape) if name in weights else "nothing"
             raise ConfigError(f"--start: {name} is {got}; the wanted transformer has {list(weight.shape)}.")
     return weights
+
+
+def _with_more_blocks(old: VideoDiT, new: VideoDiT, fresh: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of `old`, its blocks where they stand among those of `new`; fresh: those of `new` as it was made."""
+    weights, had, has = old.state_dict(), old.config.depth, new.config.depth
+    alike = all(getattr(old.config, name) == getattr(new.config, name) for name in ("width", "modulation"))
+    if has <= had or not alike:
+        return weights
+    place = [(2 * block + 1) * has // (2 * had) for block in range(had)]
+    moved = {name: weight for name, weight in weights.items() if not name.startswith("blocks.")}
+    for name, weight in fresh.items():
+        if name.startswith("blocks."):
+            _, number, rest = name.split(".", 2)
+            given = int(number) in place
+            moved[name] = weights[f"blocks.{place.index(int(number))}.{rest}"] if given else weight
+    if new.config.modulation == "shared":
+        moved["block_table"] = fresh["block_table"].index_copy(0, torch.tensor(place), weights["block_table"])
+        return moved
+    for name in ("modulation.weight", "modulation.bias"):  # six rows of each block, then two of the last layer
+        rows, before = fresh[name].unflatten(0, (6 * has + 2, -1)), weights[name].unflatten(0, (6 * had + 2, -1))
+        at = [6 * block + k for block in place for k in range(6)] + [6 * has, 6 * has + 1]
+        moved[name] = rows.index_copy(0, torch.tensor(at), before).flatten(0, 1)
+    return moved
 
 
 def cached_latents(
