@@ -23,7 +23,7 @@ class SoraDiTSkyDataset(io.ComfyNode):
             inputs=[
                 whole(
                     "count", 4000, 1, 10_000_000,
-                    "How many clips, 1 to 10000000. The starter has seen 580000. More than are looked at in all steps "
+                    "How many clips, 1 to 10000000. The starter has seen 622000. More than are looked at in all steps "
                     "bring nothing.",
                 ),
                 whole("width", 96, 16, 1024, "Width of the frames in pixels, 16 to 1024, a multiple of 8."),
