@@ -17,6 +17,7 @@ HISTORY = 64  # blocks
 FAR = 8.0  # times the lowest usual loss so far, two blocks running: diverged
 EARLY = 5.0  # in its place before there are 8 blocks: times the first two losses, and what `_all_far` asks as well
 UNEASY = 3.0  # times what is usual now: no state is saved yet, it could be a bad one
+RUNAWAY = 10_000.0  # times the first loss, the second: no batch is so by chance, the first step has blown it up
 EXPLODED = 100.0  # times the lowest usual loss so far, in one block: diverged at once
 NAT = 0.5  # least unit for a log-likelihood, in nats: its zero means nothing, a step of a nat always the same
 _PENDING = 8  # steps before values are fetched from a graphics card
@@ -155,8 +156,11 @@ class DivergenceWatch:
         """The lowest usual loss so far, and the unit in which distance from it is counted."""
         if self._lowest:
             return self._lowest[0], self._unit(*self._lowest)
-        first = max(self._start)
-        return first, max(self._unit(first, 0.0), 1e-3)
+        first, second = self._start[0], self._start[-1]
+        unit = max(self._unit(first, 0.0), 1e-3)
+        if second > first and (second - first) / unit < RUNAWAY:
+            first, unit = second, max(self._unit(second, 0.0), 1e-3)
+        return first, unit
 
     def _usual_now(self) -> tuple[float, float]:
         """Running median of the blocks' means, and their median distance from it."""
