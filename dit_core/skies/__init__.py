@@ -4,7 +4,7 @@
 `render` makes the frames, `attributes` tells what is in it.
 """
 
-from .captions import caption, named, prompt_for, twin_captions
+from .captions import caption, named, prompt_for, twin_caption
 from .edition import EDITION
 from .render import render
 from .scene import EQUALLY, HELD_OUT, VALUES, SkyScene, attributes, sample_balanced, sample_scene
@@ -24,5 +24,5 @@ __all__ = [
     "sample_balanced",
     "sample_scene",
     "twin",
-    "twin_captions",
+    "twin_caption",
 ]

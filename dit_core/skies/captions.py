@@ -8,7 +8,7 @@ language too.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
@@ -37,23 +37,20 @@ def caption(scene: SkyScene, seed: int, full: bool = False) -> str:
     return _compose_scene(scene, words, rng)
 
 
-def twin_captions(first: SkyScene, second: SkyScene, seed: int) -> tuple[str, str]:
-    """Captions of two skies that differ in a word: alike but for that word, which both of them name.
+def twin_caption(pair: tuple[SkyScene, SkyScene], which: int, seed: int) -> str:
+    """The caption of `pair[which]`: alike for both of these skies, but for the word they differ in, which both name.
 
     A pair whose captions leave that word out shows two pictures for one text, and teaches nothing of it. What flies is
     named anyway, and empty air seldom, see `_drop`.
     """
-    told, other = attributes(first), attributes(second)
-    differ = {name for name in told if told[name] != other[name]}
+    first, second = map(attributes, pair)
+    differ = {name for name in first if first[name] != second[name]}
     if "object" in differ:
         differ = set()  # and with it its colour and direction
-    return _naming(first, differ, _numbers(first, seed)), _naming(second, differ, _numbers(first, seed))
-
-
-def _naming(scene: SkyScene, names: Collection[str], rng: random.Random) -> str:
-    words = attributes(scene)
+    rng, words = _numbers(pair[0], seed), attributes(pair[which])
     kept = _drop(words, rng)
-    return _compose_scene(scene, {name: value for name, value in words.items() if name in {*kept, *names}}, rng)
+    words = {name: value for name, value in words.items() if name in kept or name in differ}
+    return _compose_scene(pair[which], words, rng)
 
 
 def named(scene: SkyScene, seed: int, full: bool = False) -> dict[str, str]:

@@ -21,7 +21,7 @@ from ..errors import CheckpointError
 from ..latents.cache import encoding_dtype
 from ..latents.identity import differences, identity, twins
 from ..latents.protocol import Batch
-from ..skies import EDITION, SkyScene, caption, render, sample_balanced, sample_scene, twin, twin_captions
+from ..skies import EDITION, SkyScene, caption, render, sample_balanced, sample_scene, twin, twin_caption
 from ..text import TextEncoder
 
 WORDINGS = 4  # captions of a clip in a cache
@@ -56,13 +56,13 @@ class SkySource:
         return video.permute(0, 4, 1, 2, 3).contiguous() * 2 - 1
 
     def captions(self, index: int, count: int) -> list[str]:
-        """`count` wordings of clip `index`; those of twins are alike but for the word, see `skies.twin_captions`."""
+        """`count` wordings of clip `index`; those of twins are alike but for the word, see `skies.twin_caption`."""
         if not self.twins:
             scene = self.scene(index)
             return [caption(scene, seed=index * 16 + k) for k in range(count)]
         number, second = divmod(index, 2)
         pair = self.scene(2 * number), self.scene(2 * number + 1)
-        return [twin_captions(*pair, seed=number * 16 + k)[second] for k in range(count)]
+        return [twin_caption(pair, second, seed=number * 16 + k) for k in range(count)]
 
     def settings(self) -> dict[str, Any]:
         """Its fields and how skies are drawn, as data are told apart by. Fields that were added later are left out

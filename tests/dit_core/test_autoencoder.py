@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -19,13 +18,7 @@ from sora_dit.dit_core.autoencoder import (
 from sora_dit.dit_core.autoencoder.layers import CausalConv3d, ChannelNorm, Upsample, from_patches, to_patches
 from sora_dit.dit_core.errors import ShapeError
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- layers against independent references ---

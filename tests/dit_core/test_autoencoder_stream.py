@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from autoencoders import BOTH, build, clip
-from sora_dit.dit_core.autoencoder import (
-    Stream,
-)
+from sora_dit.dit_core.autoencoder import Stream
 from sora_dit.dit_core.autoencoder.layers import CausalConv3d
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- causality and chunks ---
